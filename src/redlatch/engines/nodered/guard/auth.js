@@ -1,0 +1,90 @@
+// Single sign-on: the role of the device whose certificate stands behind a connection becomes the Node-RED user.
+//
+// What guard.js does with this module:
+//   state.ticket = null            a field of each socket's identity from the start (one hidden class)
+//   inject(req, state)             before every `request`, `checkContinue` and `upgrade` that is let in, unless keep_auth
+//   signOn(settings, {lookup})     once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
+//   lookup(state) -> {role, user}  the snapshot's entry in force NOW for that socket's certificate, or null (no entry,
+//                                  expired, no snapshot). Called per permission check, so a changed role counts at once.
+// The editor loads `theme/scripts/redlatch-editor.js`: a viewer needs GET of it.
+//
+// How Node-RED 4.1 and 5.0 read it (@node-red/editor-api lib/auth): strategies.js takes `req.headers[tokenHeader]` as it
+// is and hands it to `tokens()`; comms.js does the same before it accepts an upgrade. What is handed over here is
+// therefore not a secret string but an object that only this process can hold: no client can send one (a header is a
+// string, an `auth` packet on /comms is JSON), so a flow that reads the headers of a request can pass nothing on that
+// works on another connection. The header's name is random per process and the property not enumerable, so that flows
+// that print, store or forward headers never carry it along.
+//
+// `{module: {tokens}}` rather than `type: "credentials"` or `{tokens}`: index.js mounts passport.initialize() in front
+// of every request, http-in included, for those two; for permissions it is not needed. There are no users and no
+// password endpoint; bearer tokens of an earlier adminAuth (.sessions.json) name users that no longer exist: refused.
+
+"use strict";
+
+const crypto = require("crypto");
+const path = require("path");
+
+const HEADER = "redlatch-" + crypto.randomBytes(16).toString("hex");
+const EDITOR_SCRIPT = path.join(__dirname, "redlatch-editor.js");
+// A role that is not named here is nobody in the editor.
+const PERMISSIONS = new Map([["owner", "*"], ["admin", "*"], ["viewer", "read"]]);
+
+class Ticket {
+    #state;
+
+    constructor(state) {
+        this.#state = state;
+    }
+
+    // The brand check is what makes a ticket unforgeable: it looks at the object itself, not at anything it says.
+    static holder(value) {
+        return typeof value === "object" && value !== null && #state in value ? value.#state : null;
+    }
+}
+
+/**
+ * Put the socket's ticket into the request's headers, over whatever the client sent under that name.
+ * The property descriptor is made once per socket and kept in `state.ticket`.
+ */
+function inject(req, state) {
+    if (state.ticket === null) {
+        state.ticket = {value: new Ticket(state), enumerable: false, configurable: false, writable: false};
+    }
+    Object.defineProperty(req.headers, HEADER, state.ticket);
+}
+
+/**
+ * settings.adminAuth: permissions by ticket and by nothing else. `lookup` as in the head comment.
+ */
+function adminAuth({lookup}) {
+    const users = new WeakMap(); // entry of a snapshot -> user, so that an unchanged entry stays one frozen object
+    function userOf(entry) {
+        let user = users.get(entry);
+        if (user === undefined) {
+            const permissions = PERMISSIONS.get(entry.role);
+            // Node-RED puts the name into paths (projects, user settings): without one there is no user.
+            user = permissions && entry.user ? Object.freeze({username: entry.user, permissions}) : null;
+            users.set(entry, user);
+        }
+        return user;
+    }
+    async function tokens(value) {
+        const state = Ticket.holder(value);
+        const entry = state === null ? null : lookup(state);
+        return entry ? userOf(entry) : null;
+    }
+    return {module: {tokens, tokenHeader: HEADER}};
+}
+
+/**
+ * Make certificates the only way to sign on in `settings`. A second call changes nothing more.
+ */
+function signOn(settings, {lookup}) {
+    settings.adminAuth = adminAuth({lookup});
+    const theme = {...settings.editorTheme};
+    const scripts = [].concat(theme.page?.scripts ?? []);
+    theme.page = {...theme.page, scripts: scripts.includes(EDITOR_SCRIPT) ? scripts : [EDITOR_SCRIPT, ...scripts]};
+    settings.editorTheme = theme;
+}
+
+module.exports = {HEADER, adminAuth, inject, signOn};
