@@ -15,7 +15,9 @@ MAX_TARGET: Final = 8192
 # One absolute path of non-empty segments, perhaps with a last slash; RFC 3986 pchar without ";" (a parameter to
 # some servers) and with only those percent-encodings that no decoder turns into a letter, dot or slash: the
 # space and bytes of UTF-8 text.
-_CANONICAL: Final = re.compile(r"/(?:(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%20|%[89A-Fa-f][0-9A-Fa-f])+/?)*", re.ASCII)
+# Unambiguous: a nested repetition took two seconds for a path of 25 letters.
+_SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%20|%[89A-Fa-f][0-9A-Fa-f])+"
+_CANONICAL: Final = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?", re.ASCII)
 _DOTS: Final = re.compile(r"/\.\.?(?:/|$)")
 _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 
