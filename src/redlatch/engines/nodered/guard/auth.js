@@ -29,18 +29,9 @@ const EDITOR_SCRIPT = path.join(__dirname, "redlatch-editor.js");
 // A role that is not named here is nobody in the editor.
 const PERMISSIONS = new Map([["owner", "*"], ["admin", "*"], ["viewer", "read"]]);
 
-class Ticket {
-    #state;
-
-    constructor(state) {
-        this.#state = state;
-    }
-
-    // The brand check is what makes a ticket unforgeable: it looks at the object itself, not at anything it says.
-    static holder(value) {
-        return typeof value === "object" && value !== null && #state in value ? value.#state : null;
-    }
-}
+// Ticket -> socket identity. A ticket is an empty object: it counts for being itself, not for anything it says, and
+// whoever gets hold of one learns nothing from it.
+const holders = new WeakMap();
 
 /**
  * Put the socket's ticket into the request's headers, over whatever the client sent under that name.
@@ -48,7 +39,8 @@ class Ticket {
  */
 function inject(req, state) {
     if (state.ticket === null) {
-        state.ticket = {value: new Ticket(state), enumerable: false, configurable: false, writable: false};
+        state.ticket = {value: Object.freeze({}), enumerable: false, configurable: false, writable: false};
+        holders.set(state.ticket.value, state);
     }
     Object.defineProperty(req.headers, HEADER, state.ticket);
 }
@@ -69,8 +61,8 @@ function adminAuth({lookup}) {
         return user;
     }
     async function tokens(value) {
-        const state = Ticket.holder(value);
-        const entry = state === null ? null : lookup(state);
+        const state = holders.get(value);
+        const entry = state === undefined ? null : lookup(state);
         return entry ? userOf(entry) : null;
     }
     return {module: {tokens, tokenHeader: HEADER}};
