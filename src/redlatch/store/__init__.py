@@ -1,1 +1,45 @@
+"""The store: what redlatch knows, in one SQLite file, with its audit chain. One schema that PostgreSQL shares.
 
+    with Store.create(path, site_uuid=..., now=..., owner=None) as store: ...   # Conflict when there is one
+    with Store.open(path, patience=5.0) as store:                # NotSetUp, StoreTooNew, StoreError, Busy
+        with store.read() as r: ...                              # consistent; do not open another inside
+        with store.write(actor, now) as tx: ...                  # one durable commit, or nothing
+
+Reads, of both `r` and `tx` (which sees its own writes):
+    site() -> Site; authorities(kind) -> tuple[AuthorityRow, ...]
+    device_by_name(name_key) -> Device | None (in use); device_by_id(id) -> Device | None
+    devices(*, after=device_id | None, limit=None) -> tuple[Device, ...] by name, revoked ones too
+    certificates(device_id) -> tuple[Certificate, ...]; certificate(fingerprint) -> Certificate | None
+    active_certificates() -> Iterator[ActiveCertificate]
+    audit_events(after=0) -> Iterator[audit.Entry(event, hash)]; audit_head() -> audit.Head(seq, hash)
+    verify_audit() -> audit.Verification(ok, count, head, first_bad, problem)
+
+Writes, each to be followed by `tx.record(kind, **data)` (else the transaction is rolled back, RuntimeError):
+    set_config(mapping); add_authority(kind, *, certificate, key_file) -> AuthorityRow; retire_authority(id, at)
+    add_device(id, *, name, name_key, role, owner, user_slug) -> Device; rename_device(id, *, name, name_key)
+    set_role(id, role); revoke_device(id, at, reason) -> number of certificates
+    add_certificate(*, fingerprint, device_id, authority_id, serial, not_before, not_after, der) -> Certificate
+    revoke_certificate(fingerprint, at, reason)
+    touch() (what engines enforce changed; done by itself for certificates, roles, revocation, configuration)
+    revision: the site's revision once committed
+
+Times are aware UTC datetimes in whole seconds.
+"""
+
+from __future__ import annotations
+
+from redlatch.store.database import Store
+from redlatch.store.reading import Reader
+from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, Site
+from redlatch.store.writing import Transaction
+
+__all__ = [
+    "ActiveCertificate",
+    "AuthorityRow",
+    "Certificate",
+    "Device",
+    "Reader",
+    "Site",
+    "Store",
+    "Transaction",
+]

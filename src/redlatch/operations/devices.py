@@ -1,0 +1,302 @@
+"""Devices: add, renew, revoke, rename, change the role."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from redlatch.errors import Conflict, InvalidInput, NotFound
+from redlatch.operations.publishing import Force, enforce
+from redlatch.operations.site import Config, Site, authority, changing
+from redlatch.pki import names as pki_names
+from redlatch.policy.model import ROLES
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from redlatch.pki.keys import Key, PublicKey
+    from redlatch.store import Certificate, Device, Reader, Transaction
+
+DEFAULT_DAYS = 365
+KeyKind = Literal["p256", "rsa2048"]
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate just issued. `key` is None when the device made its own (CSR); `server_ca` is what the device
+    must trust to recognise this Node-RED, None where the server's certificate is publicly trusted.
+    """
+
+    device: Device
+    certificate: x509.Certificate
+    fingerprint: str
+    serial: str
+    not_after: datetime
+    device_ca: x509.Certificate
+    server_ca: x509.Certificate | None
+    key: Key | None
+    force: Force
+
+
+Deliver = Callable[["Issued"], None]
+
+
+def add(
+    site: Site,
+    name: str,
+    *,
+    role: str = "admin",
+    owner: str | None = None,
+    key_kind: KeyKind = "p256",
+    days: int = DEFAULT_DAYS,
+    csr: bytes | None = None,
+    deliver: Deliver | None = None,
+) -> Issued:
+    """Adds a device and issues its first certificate.
+
+    `deliver` gets the certificate and key before the change is committed (its `force` is still "recorded" of the
+    version before): when it raises, nothing happened. A key that was handed over for a change that then fails
+    opens nothing, because its fingerprint is in no snapshot.
+    Errors: InvalidInput (name, role, days, CSR), Conflict (the name is taken).
+    """
+    name = pki_names.device_name(name)
+    owner = pki_names.person_name(owner) if owner is not None else None
+    _check_role(role)
+    key, public_key = _key(key_kind, csr)
+    ca = authority(site, "device")
+    with changing(site) as tx:
+        if tx.device_by_name(pki_names.name_key(name)) is not None:
+            raise Conflict(
+                f"a device named {name!r} exists already",
+                hint="choose another name, or renew or revoke that device first",
+            )
+        now = site.clock()
+        device_id = str(uuid.uuid4())
+        device = tx.add_device(
+            device_id,
+            name=name,
+            name_key=pki_names.name_key(name),
+            role=role,
+            owner=owner,
+            user_slug=_user_slug(tx, owner, name),
+        )
+        tx.record("device.added", device=device_id, name=name, role=role, owner=owner)
+        issued = _issue(site, tx, ca, device, public_key, key, days=days, now=now)
+        if deliver is not None:
+            deliver(issued)
+    return _in_force(site, issued)
+
+
+def renew(
+    site: Site,
+    name: str,
+    *,
+    key_kind: KeyKind = "p256",
+    days: int = DEFAULT_DAYS,
+    csr: bytes | None = None,
+    deliver: Deliver | None = None,
+) -> Issued:
+    """Issues a further certificate for a device; the earlier ones stay good until their end or a revocation."""
+    key, public_key = _key(key_kind, csr)
+    ca = authority(site, "device")
+    with changing(site) as tx:
+        device = find(tx, name)
+        issued = _issue(site, tx, ca, device, public_key, key, days=days, now=site.clock())
+        if deliver is not None:
+            deliver(issued)
+    return _in_force(site, issued)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A device after a change, and how far the change got."""
+
+    device: Device
+    force: Force
+    certificates: int = 0
+
+
+def revoke(site: Site, name: str, *, reason: str | None = None) -> Changed:
+    """Shuts a device out: all its certificates, for good. Its name becomes free.
+
+    Errors: NotFound, InvalidInput (a reason with control characters).
+    """
+    reason = pki_names.device_name(reason) if reason else None
+    with changing(site) as tx:
+        device = find(tx, name)
+        active = [one for one in tx.certificates(device.id) if one.revoked_at is None]
+        tx.revoke_device(device.id, site.clock(), reason)
+        tx.record(
+            "device.revoked",
+            device=device.id,
+            name=device.name,
+            reason=reason,
+            certificates=[one.fingerprint for one in active],
+        )
+    return Changed(device, enforce(site), len(active))
+
+
+def rename(site: Site, name: str, new: str) -> Changed:
+    """Gives a device another name; its certificates stay as they are (the name in them is a label only)."""
+    new = pki_names.device_name(new)
+    with changing(site) as tx:
+        device = find(tx, name)
+        other = tx.device_by_name(pki_names.name_key(new))
+        if other is not None and other.id != device.id:
+            raise Conflict(f"a device named {new!r} exists already", hint="choose another name")
+        tx.rename_device(device.id, name=new, name_key=pki_names.name_key(new))
+        tx.record("device.renamed", device=device.id, old=device.name, new=new)
+        device = _by_id(tx, device.id)
+    return Changed(device, enforce(site))
+
+
+def set_role(site: Site, name: str, role: str) -> Changed:
+    """Gives a device another role; its open connections are judged anew."""
+    _check_role(role)
+    with changing(site) as tx:
+        device = find(tx, name)
+        tx.set_role(device.id, role)
+        tx.record("device.role-changed", device=device.id, name=device.name, old=device.role, new=role)
+        device = _by_id(tx, device.id)
+    return Changed(device, enforce(site))
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A device with its certificates, newest first."""
+
+    device: Device
+    certificates: tuple[Certificate, ...]
+
+
+def show(site: Site, name: str) -> Shown:
+    with site.store.read() as view:
+        device = find(view, name)
+        return Shown(device, _newest_first(view.certificates(device.id)))
+
+
+def list_devices(site: Site) -> list[Shown]:
+    """All devices in the order of their names, revoked ones last."""
+    with site.store.read() as view:
+        shown = [Shown(device, _newest_first(view.certificates(device.id))) for device in view.devices()]
+    return sorted(shown, key=lambda one: (one.device.revoked_at is not None, pki_names.name_key(one.device.name)))
+
+
+def find(view: Reader, name: str) -> Device:
+    """The device of that name that is not revoked; NotFound otherwise."""
+    device = view.device_by_name(pki_names.name_key(name))
+    if device is None:
+        raise NotFound(f"there is no device named {name!r}", hint="redlatch device list shows all of them")
+    return device
+
+
+def has_owner(site: Site) -> bool:
+    """Whether some device with the role owner can still get in."""
+    with site.store.read() as view:
+        now = site.clock()
+        return any(one.role == "owner" and one.not_after > now for one in view.active_certificates())
+
+
+def _by_id(view: Reader, device_id: str) -> Device:
+    device = view.device_by_id(device_id)
+    if device is None:
+        raise NotFound("the device is gone", hint="redlatch device list shows all of them")
+    return device
+
+
+def _newest_first(certificates: Any) -> tuple[Certificate, ...]:
+    return tuple(sorted(certificates, key=lambda one: (one.issued_at, one.not_after), reverse=True))
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise InvalidInput(f"there is no role {role!r}", hint="roles are: " + ", ".join(ROLES))
+
+
+def _key(kind: KeyKind, csr: bytes | None) -> tuple[Key | None, PublicKey]:
+    if csr is not None:
+        from redlatch.pki.csr import public_key_from_csr
+
+        return None, public_key_from_csr(csr)
+    from redlatch.pki.keys import generate_key
+
+    key = generate_key(kind)
+    return key, key.public_key()
+
+
+def _user_slug(tx: Transaction, owner: str | None, name: str) -> str:
+    """The Node-RED user name: one per owner, so that git identity and settings survive a new phone; never one that
+    stands for somebody else.
+    """
+    wanted = pki_names.slug(owner or name)
+    person = pki_names.name_key(owner) if owner else None
+    slug, number = wanted, 2
+    while holders := tx.devices_by_slug(slug):
+        if person is not None and any(one.owner and pki_names.name_key(one.owner) == person for one in holders):
+            return slug
+        slug, number = f"{wanted[:27]}-{number}", number + 1
+    return slug
+
+
+def _issue(
+    site: Site,
+    tx: Transaction,
+    ca: Any,
+    device: Device,
+    public_key: PublicKey,
+    key: Key | None,
+    *,
+    days: int,
+    now: datetime,
+) -> Issued:
+    from redlatch.pki import certificates
+
+    if not 1 <= days <= DEFAULT_DAYS:
+        raise InvalidInput(
+            f"a device certificate cannot live for {days} days", hint=f"from 1 to {DEFAULT_DAYS}; renew it later"
+        )
+    config = Config.of(tx.site().config)
+    certificate = ca.issue_device(
+        public_key, device_id=device.id, name=device.name, site_host=f"{config.machine}.local", now=now, days=days
+    )
+    fingerprint = certificates.fingerprint(certificate)
+    serial = certificates.serial_hex(certificate)
+    tx.add_certificate(
+        fingerprint=fingerprint,
+        device_id=device.id,
+        authority_id=_authority_id(tx, ca),
+        serial=serial,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        der=_der(certificate),
+    )
+    tx.record("certificate.issued", device=device.id, fingerprint=fingerprint, serial=serial)
+    return Issued(
+        device=device,
+        certificate=certificate,
+        fingerprint=fingerprint,
+        serial=serial,
+        not_after=certificate.not_valid_after_utc,
+        device_ca=ca.certificate,
+        server_ca=None if config.server_files else authority(site, "server", signing=False).certificate,
+        key=key,
+        force=Force(tx.revision, "recorded"),
+    )
+
+
+def _authority_id(view: Reader, ca: Any) -> int:
+    der = _der(ca.certificate)
+    return next(row.id for row in view.authorities("device") if row.certificate == der)
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _in_force(site: Site, issued: Issued) -> Issued:
+    return replace(issued, force=enforce(site))

@@ -1,0 +1,65 @@
+"""This machine as its network knows it: names and private addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+LOOPBACK: tuple[Address, ...] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
+# Shared address space (RFC 6598) is what Tailscale and carriers number with: private in all that matters here.
+_SHARED = ipaddress.IPv4Network("100.64.0.0/10")
+
+
+def machine_name() -> str:
+    """The first label of this machine's host name, usable in certificates; "node-red" where it has none."""
+    label = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().split(".")[0].lower()).strip("-")
+    return label[:63] or "node-red"
+
+
+def names(machine: str) -> tuple[str, ...]:
+    """The names under which a machine is found at home: its own, by mDNS, and on itself."""
+    return tuple(dict.fromkeys((machine, f"{machine}.local", "localhost")))
+
+
+def is_private(address: Address) -> bool:
+    """Whether strangers on the internet can not have this address."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv4Address) and address in _SHARED:
+        return True
+    return address.is_private and not address.is_unspecified
+
+
+def private_addresses() -> tuple[Address, ...]:
+    """This machine's private addresses without loopback and link-local ones, sorted; from the kernel's tables."""
+    found = {*_ipv4(_text("/proc/net/fib_trie")), *_ipv6(_text("/proc/net/if_inet6"))}
+    usable = (one for one in found if is_private(one) and not one.is_loopback and not one.is_link_local)
+    return tuple(sorted(usable, key=lambda one: (one.version, int(one))))
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except OSError:  # a kernel without IPv6, a container without /proc/net
+        return ""
+
+
+def _ipv4(fib_trie: str) -> Iterable[Address]:
+    """Local addresses are the leaves followed by a line "/32 host LOCAL"."""
+    leaf = ""
+    for line in fib_trie.splitlines():
+        match = re.search(r"\|-- ([0-9.]+)", line)
+        if match:
+            leaf = match[1]
+        elif "/32 host LOCAL" in line and leaf:
+            yield ipaddress.IPv4Address(leaf)
+
+
+def _ipv6(if_inet6: str) -> Iterable[Address]:
+    for line in if_inet6.splitlines():
+        yield ipaddress.IPv6Address(int(line.split()[0], 16))

@@ -1,0 +1,80 @@
+"""Every file and folder of redlatch's: what it is, whose it is, who may read it."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from redlatch.operations.site import Config
+from redlatch.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One path. `owner` is "user:group" and `mode` octal, both empty where nothing is there."""
+
+    path: str
+    purpose: str
+    exists: bool
+    owner: str = ""
+    mode: str = ""
+
+
+def where(settings: Settings, config: Config | None) -> list[Place]:
+    """All places, Node-RED's settings.js among them once it is known. Looks, and changes nothing."""
+    places = [
+        (settings.home, "everything of this site"),
+        (settings.authority, "store and CA keys: nobody but redlatch"),
+        (settings.database, "devices, certificates, audit trail"),
+        (settings.keys, "the keys of both CAs"),
+        *((path, "a CA's key") for path in _children(settings.keys)),
+        (settings.published, "what Node-RED reads and may not write"),
+        *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
+        (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
+        *((path, "Node-RED's claims") for path in _children(settings.spool)),
+    ]
+    if config is not None and config.target is not None:
+        places.append((Path(config.target.settings_file), f"Node-RED's settings, of user {config.target.user}"))
+        if config.server_files is not None:
+            places += [(Path(name), "your own server certificate and key") for name in config.server_files]
+    return [_place(path, purpose) for path, purpose in places]
+
+
+_PUBLISHED = {
+    "server.pem": "the server's key and certificate",
+    "device-ca.pem": "the device CA's certificate",
+    "snapshot.json": "the list of devices in force",
+}
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _place(path: Path, purpose: str) -> Place:
+    try:
+        state = path.lstat()
+    except OSError:
+        return Place(str(path), purpose, exists=False)
+    owner = f"{_user(state.st_uid)}:{_group(state.st_gid)}"
+    return Place(str(path), purpose, exists=True, owner=owner, mode=f"{stat.S_IMODE(state.st_mode):04o}")
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -1,0 +1,124 @@
+"""From the store to the engine: build the snapshot, publish it, see it come into force.
+
+Three states, and nothing reports a later one than it saw: recorded (the transaction is durable), published (the
+engine's file is replaced), in force (the guard says that it enforces that version; its claim, not a permission).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redlatch.engines.nodered import claims, publish
+from redlatch.errors import RedlatchError
+from redlatch.operations.site import Config, Site
+from redlatch.policy.model import Entry, Snapshot
+from redlatch.policy.snapshot import digest, encode
+
+if TYPE_CHECKING:
+    from redlatch.store import Reader
+
+IN_FORCE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen."""
+
+    version: int
+    state: str  # recorded | published | in-force
+    closed: int | None = None
+    ms: float | None = None
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build(view: Reader, config: Config, *, now: int, spool: Path) -> Snapshot:
+    """The snapshot of what the store says. Its time never runs behind the newest audit event's."""
+    row = view.site()
+    return Snapshot(
+        site=row.uuid,
+        version=row.revision,
+        time=max(now, _newest(view)),
+        mode=config.mode,
+        port=config.port,
+        keep_auth=config.keep_auth,
+        names=config.hosts,
+        admin_root=config.admin_root,
+        dashboards=config.dashboards,
+        spool=str(spool),
+        devices={
+            one.fingerprint: Entry(
+                id=one.device_id,
+                role=one.role,
+                user=one.user_slug,
+                not_before=int(one.not_before.timestamp()),
+                not_after=int(one.not_after.timestamp()),
+            )
+            for one in view.active_certificates()
+        },
+    )
+
+
+def _newest(view: Reader) -> int:
+    """When the newest audit event happened, Unix seconds: a clock set back must not turn the snapshot back."""
+    last = view.audit_head().seq
+    return max((int(one.event.at.timestamp()) for one in view.audit_events(after=last - 1)), default=0)
+
+
+def enforce(site: Site) -> Force:
+    """Publishes the store's present state and waits, bounded, until the running guard says that it is in force.
+
+    Never raises for what happens after the record: a full disk here does not undo a revocation, it is said.
+    """
+    with site.store.read() as view:
+        config = Config.of(view.site().config)
+        snapshot = build(view, config, now=int(site.clock().timestamp()), spool=site.settings.spool)
+    if config.target is None or not site.settings.published.is_dir():
+        return Force(snapshot.version, "recorded", note="nothing enforces this site yet: run redlatch up")
+    data = encode(snapshot)
+    try:
+        publish.publish_snapshot(site.settings, data, gid=config.target.gid)
+    except RedlatchError as error:
+        return Force(snapshot.version, "recorded", note=f"not published: {error.message}")
+    return _await(site, config, snapshot.version, digest(data))
+
+
+def _await(site: Site, config: Config, version: int, expected: str) -> Force:
+    if config.target is None or not config.adopted:
+        return Force(version, "published", note="Node-RED is not locked: run redlatch up")
+    uid = config.target.uid
+    deadline = time.monotonic() + IN_FORCE_SECONDS
+    if running(site, uid) is None:
+        return Force(version, "published", note="Node-RED is not running; it will start with this")
+    while True:
+        claim = claims.read_in_force(site.settings, uid)
+        if claim is not None and claim.version > version:  # a later change overtook this one, which it contains
+            return Force(version, "in-force")
+        if claim is not None and claim.version == version and claim.digest == expected:
+            return Force(version, "in-force", closed=claim.closed, ms=claim.ms)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
+    problem = claim.problem if claim is not None else None
+    return Force(
+        version,
+        "published",
+        note=f"the guard has not confirmed it within {IN_FORCE_SECONDS:.0f} s"
+        + (f": {problem}" if problem else ""),
+    )
+
+
+def running(site: Site, uid: int) -> claims.InForce | None:
+    """The guard's last claim, when the process that made it is alive and belongs to Node-RED's user."""
+    try:
+        claim = claims.read_in_force(site.settings, uid)
+        if claim is None or Path(f"/proc/{claim.pid}").stat().st_uid != uid:
+            return None
+    except (OSError, RedlatchError):
+        return None
+    return claim

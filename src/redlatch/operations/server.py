@@ -1,0 +1,277 @@
+"""The server's side: its names, its certificate, and keeping both right as addresses and dates change."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redlatch.engines.nodered import publish
+from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
+from redlatch.files import explained, write_atomic
+from redlatch.operations import machine
+from redlatch.operations.publishing import Force, enforce
+from redlatch.operations.site import Config, Site, authority, authority_owner, changing, exclusive, set_config
+from redlatch.pki import names as pki_names
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from redlatch.pki.authority import Authority
+    from redlatch.store import Transaction
+
+# Apple and the CA/Browser Forum's limit; with a daily timer that renews, shorter is better (facts of the field:
+# a key that leaks from the published folder is good for 90 days, not for a year).
+DAYS_BY_HAND = 397
+DAYS_BY_TIMER = 90
+RENEW_BEFORE = timedelta(days=30)
+TIMER_UNIT = Path("/etc/systemd/system/redlatch-refresh.timer")
+
+FOUND_PUBLIC = (
+    ("/etc/letsencrypt/live", "fullchain.pem", "privkey.pem"),
+    ("/var/lib/tailscale/certs", "*.crt", "*.key"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What `refresh` did: `changes` in words (empty: nothing), and how far they got."""
+
+    changes: tuple[str, ...]
+    not_after: datetime
+    force: Force
+
+
+def refresh(site: Site) -> Refreshed:
+    """Brings certificate, names and addresses up to date, and publishes whatever a killed command left behind.
+
+    The server certificate is renewed when it ends within 30 days, or lacks a name or a private address that this
+    machine has now; a certificate of the operator's own is read anew from its files. Node-RED's guard picks the
+    new one up without a restart. Run by a daily timer and by certbot's deploy hook; changes nothing when all is
+    well.
+    """
+    site.target()
+    config = site.config()
+    present = published_leaf(site)
+    if config.server_files is not None:
+        pair = read_pair(*config.server_files)
+        hosts = allowed_hosts(config, pair.leaf)
+        changes = [] if pair.leaf == present else ["took over the renewed server certificate"]
+        if changes:
+            _publish_pair(site, config, pair)
+    else:
+        hosts = allowed_hosts(config, None)
+        changes = _why_renew(config, present, site.clock())
+        if changes:
+            issue(site)
+    if hosts != config.hosts:
+        changes = [*changes, "host names: " + ", ".join(hosts)]
+    if changes:
+        with changing(site) as tx:
+            set_config(tx, hosts=hosts)
+            tx.record("site.changed", changes=changes)
+            if hosts != config.hosts:
+                tx.touch()
+    leaf = published_leaf(site)
+    if leaf is None:
+        raise FileProblem(
+            "the published server certificate is missing or garbled", hint="run redlatch up to publish it anew"
+        )
+    return Refreshed(tuple(changes), leaf.not_valid_after_utc, enforce(site))
+
+
+def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
+    """Adds a host name of the operator's. A name outside the server CA's constraints needs a new server CA, which
+    every device must install anew: only with `new_root`.
+    """
+    host = pki_names.host_name(host)
+    config = site.config()
+    if host in config.names:
+        raise Conflict(f"{host} is one of this site's names already", hint="redlatch name list shows all of them")
+    own_ca = config.server_files is None
+    if own_ca and not authority(site, "server", signing=False).covers(host):
+        if not new_root:
+            raise Conflict(
+                f"the server CA of this site may not name {host}: it was made for its own and private names only",
+                hint="add --new-root to make a new server CA; every device must then install the new root",
+            )
+        _replace_server_ca(site, (*config.names, host))
+    with changing(site) as tx:
+        config = set_config(tx, names=(*config.names, host))
+        tx.record("name.added", name=host)
+        tx.touch()
+    return refresh(site)
+
+
+def remove_name(site: Site, host: str) -> Refreshed:
+    """Takes a host name of the operator's away: requests for it are refused from then on."""
+    host = pki_names.host_name(host)
+    config = site.config()
+    if host not in config.names:
+        raise NotFound(f"{host} is not one of the names you gave", hint="redlatch name list shows all of them")
+    with changing(site) as tx:
+        set_config(tx, names=tuple(name for name in config.names if name != host))
+        tx.record("name.removed", name=host)
+        tx.touch()
+    return refresh(site)
+
+
+def issue(site: Site) -> x509.Certificate:
+    """Issues a server certificate for the present names and addresses, with a new key, and publishes it.
+
+    The key lives in memory and in the published file only.
+    """
+    from redlatch.pki.certificates import ServerPair, fingerprint, serial_hex
+    from redlatch.pki.keys import generate_key
+
+    config = site.config()
+    ca = authority(site, "server")
+    key = generate_key("p256")
+    now = site.clock()
+    leaf = ca.issue_server(
+        key.public_key(),
+        _covered(ca, allowed_hosts(config, None)),
+        [*machine.LOOPBACK, *machine.private_addresses()],
+        now=now,
+        days=DAYS_BY_TIMER if renews_by_itself(site) else DAYS_BY_HAND,
+    )
+    with changing(site) as tx:
+        tx.record(
+            "server-certificate.issued",
+            fingerprint=fingerprint(leaf),
+            serial=serial_hex(leaf),
+            not_after=int(leaf.not_valid_after_utc.timestamp()),
+        )
+    _publish_pair(site, config, ServerPair(key, leaf, ()))
+    return leaf
+
+
+def create_authority(
+    site: Site, tx: Transaction, kind: str, names: tuple[str, ...], passphrase: bytes | None
+) -> None:
+    """Makes a CA: the key's file first, then its row; a key without a row is an orphan that `up` removes."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from redlatch.pki.authority import Authority
+    from redlatch.pki.certificates import fingerprint
+    from redlatch.pki.keys import generate_key, private_key_pem
+
+    row = tx.site()
+    now = site.clock()
+    key = generate_key("p256")
+    made = (
+        Authority.create_server(row.uuid, names, now=now, key=key)
+        if kind == "server"
+        else Authority.create_device(row.uuid, now=now, key=key)
+    )
+    key_file = f"{kind}-ca-{fingerprint(made.certificate)[:12]}.pem"
+    write_atomic(
+        site.settings.keys / key_file,
+        private_key_pem(key, passphrase),
+        mode=0o600,
+        owner=authority_owner(site.settings),
+    )
+    for present in tx.authorities(kind):
+        if present.retired_at is None:
+            tx.retire_authority(present.id, now)
+    tx.add_authority(kind, certificate=made.certificate.public_bytes(Encoding.DER), key_file=key_file)
+    tx.record("ca.created", kind=kind, fingerprint=fingerprint(made.certificate))
+
+
+def allowed_hosts(config: Config, leaf: x509.Certificate | None) -> tuple[str, ...]:
+    """Every name by which this site may be called: the machine's, the operator's, the public certificate's."""
+    named = _dns_names(leaf) if leaf is not None else ()
+    return tuple(dict.fromkeys((*machine.names(config.machine), *config.names, *named)))
+
+
+def renews_by_itself(site: Site) -> bool:
+    """Whether the daily timer is installed (root with systemd); keys under a passphrase cannot be used by it."""
+    return site.settings.system and TIMER_UNIT.exists()
+
+
+def read_pair(cert: str, key: str) -> Any:
+    """A ServerPair from the operator's files. Errors: FileProblem; InvalidInput when they do not match."""
+    from redlatch.pki.certificates import server_pair
+
+    with explained("read", Path(cert)):
+        cert_pem = Path(cert).read_bytes()
+    with explained("read", Path(key)):
+        key_pem = Path(key).read_bytes()
+    return server_pair(cert_pem, key_pem)
+
+
+def found_public_certificates() -> list[tuple[str, str]]:
+    """Certificates of certbot and Tailscale on this machine that the present user may read: (cert, key) paths."""
+    found = []
+    for folder, cert_pattern, key_name in FOUND_PUBLIC:
+        for cert in sorted(Path(folder).glob(cert_pattern if "*" in cert_pattern else f"*/{cert_pattern}")):
+            key = cert.with_suffix(".key") if "*" in key_name else cert.parent / key_name
+            if os.access(cert, os.R_OK) and os.access(key, os.R_OK):
+                found.append((str(cert), str(key)))
+    return found
+
+
+def published_leaf(site: Site) -> x509.Certificate | None:
+    """The server certificate that is published now, None where there is none that can be read."""
+    from redlatch.pki.certificates import load_certificates
+
+    try:
+        return load_certificates((site.settings.published / "server.pem").read_bytes())[0]
+    except (OSError, RedlatchError, IndexError):
+        return None
+
+
+def _publish_pair(site: Site, config: Config, pair: Any) -> None:
+    from redlatch.pki.certificates import server_pem
+
+    target = site.target()
+    with exclusive(site.settings):
+        publish.publish_server(site.settings, server_pem(pair), gid=target.gid)
+
+
+def _why_renew(config: Config, leaf: x509.Certificate | None, now: datetime) -> list[str]:
+    from cryptography import x509
+
+    if leaf is None:
+        return ["issued a server certificate"]
+    if leaf.not_valid_after_utc - now < RENEW_BEFORE or now < leaf.not_valid_before_utc:
+        return ["renewed the server certificate before its end"]
+    san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = set(san.get_values_for_type(x509.IPAddress))
+    missing = [str(one) for one in machine.private_addresses() if one not in addresses]
+    missing += [name for name in allowed_hosts(config, None) if name not in _dns_names(leaf)]
+    return [f"renewed the server certificate for {', '.join(missing)}"] if missing else []
+
+
+def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
+    from cryptography import x509
+
+    try:
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(name.lower() for name in san.get_values_for_type(x509.DNSName) if not name.startswith("*"))
+
+
+def _covered(ca: Authority, hosts: tuple[str, ...]) -> list[str]:
+    """The names the server CA may name; a machine renamed since gets a certificate without its new name, and
+    `status` says so, rather than one that browsers refuse.
+    """
+    covered = [host for host in hosts if ca.covers(host)]
+    if not covered:
+        raise InvalidInput("none of this site's names is one that its server CA may name")
+    return covered
+
+
+def _replace_server_ca(site: Site, names: tuple[str, ...]) -> None:
+    config = site.config()
+    present = authority(site, "server")  # proves that whoever replaces the CA may use it
+    with site.store.read() as view:
+        key_file = next(row.key_file for row in view.authorities("server") if row.retired_at is None)
+    encrypted = b"ENCRYPTED" in (site.settings.keys / key_file).read_bytes()
+    del present
+    with changing(site) as tx:
+        names = (*machine.names(config.machine), *names)
+        create_authority(site, tx, "server", names, site.passphrase() if encrypted else None)

@@ -1,0 +1,195 @@
+"""One installation, opened: its places, its store, its configuration, its CA keys."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redlatch.errors import Busy, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
+from redlatch.files import Owner, explained
+from redlatch.settings import SYSTEM_USER, Settings
+
+if TYPE_CHECKING:
+    from redlatch.pki.authority import Authority
+    from redlatch.store import Store, Transaction
+
+LOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The Node-RED that this site locks, as it was found by `redlatch up`."""
+
+    user: str
+    uid: int
+    gid: int
+    user_dir: str
+    settings_file: str
+    listen_port: int
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
+
+    `names` are the operator's own host names, `hosts` all names by which this site may be called,
+    `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
+    """
+
+    machine: str
+    names: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    mode: str = "strict"
+    port: int | None = None
+    keep_auth: bool = False
+    admin_root: str | None = "/"
+    dashboards: tuple[str, ...] = ()
+    server_files: tuple[str, str] | None = None
+    target: Target | None = None
+    adopted: bool = False
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Config:
+        """From the site row's JSON; unknown keys of a newer redlatch are left out."""
+        known = {key: stored[key] for key in cls.__slots__ if key in stored}
+        for key in ("names", "hosts", "dashboards"):
+            known[key] = tuple(known.get(key, ()))
+        if known.get("server_files"):
+            known["server_files"] = tuple(known["server_files"])
+        if known.get("target"):
+            known["target"] = Target(**known["target"])
+        return cls(**known)
+
+    def stored(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every operation is handed: places, store, who acts, what time it is, how to ask for a passphrase."""
+
+    settings: Settings
+    store: Store
+    actor: str
+    clock: Callable[[], datetime]
+    passphrase: Callable[[], bytes]
+
+    def config(self) -> Config:
+        with self.store.read() as view:
+            return Config.of(view.site().config)
+
+    def target(self) -> Target:
+        """The Node-RED of this site; NotSetUp before `redlatch up`."""
+        target = self.config().target
+        if target is None:
+            raise NotSetUp("this site has no Node-RED yet", hint="run: redlatch up")
+        return target
+
+
+@contextlib.contextmanager
+def exclusive(settings: Settings) -> Iterator[None]:
+    """Held by the one command that changes this site; the next waits up to ten seconds, then says so."""
+    with explained("open", settings.lock):
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(settings.lock, flags, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Busy(
+                        "another redlatch command is changing this site",
+                        hint="wait until it has ended, then try again",
+                    ) from None
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def changing(site: Site) -> Iterator[Transaction]:
+    """One change: the exclusive lock and one transaction."""
+    with exclusive(site.settings), site.store.write(site.actor, site.clock()) as tx:
+        yield tx
+
+
+def set_config(tx: Transaction, **changes: Any) -> Config:
+    """Changes the configuration within `tx`; the caller records the audit event."""
+    config = replace(Config.of(tx.site().config), **changes)
+    tx.set_config(config.stored())
+    return config
+
+
+def authority_owner(settings: Settings) -> Owner | None:
+    """Who store and CA keys belong to: redlatch's own user, root where there is none, the caller without root."""
+    if not settings.system:
+        return None
+    try:
+        entry = pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        return Owner(0, 0)
+    return Owner(entry.pw_uid, entry.pw_gid)
+
+
+def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
+    """The site's present CA of `kind` (server or device); with `signing` its key is loaded too.
+
+    Errors: PassphraseNeeded when the key is under a passphrase that is missing or wrong, StoreError when the
+    key is gone or is another one's.
+    """
+    from cryptography import x509
+
+    from redlatch.pki.authority import Authority
+
+    with site.store.read() as view:
+        rows = [row for row in view.authorities(kind) if row.retired_at is None]
+    if not rows:
+        raise NotSetUp(f"this site has no {kind} CA yet", hint="run: redlatch up")
+    row = rows[-1]
+    certificate = x509.load_der_x509_certificate(row.certificate)
+    key = _signing_key(site, site.settings.keys / row.key_file) if signing else None
+    if key is not None and key.public_key() != certificate.public_key():
+        raise StoreError(
+            f"the key of the {kind} CA in {site.settings.keys} is not the one its certificate names",
+            hint="restore the folder from a backup",
+        )
+    return Authority(certificate, key)
+
+
+def _signing_key(site: Site, path: Path) -> Any:
+    from redlatch.pki.keys import load_private_key
+
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(
+            f"the CA key {path} is missing",
+            hint="restore the folder from a backup; nothing can be issued without it",
+        ) from None
+    except PermissionError:
+        raise NotPermitted(
+            f"the CA key {path} may not be read",
+            hint="run the command with sudo, or as the user who ran redlatch up",
+        ) from None
+    if b"ENCRYPTED" not in data:
+        return load_private_key(data, None)
+    passphrase = site.passphrase()
+    if not passphrase:
+        raise PassphraseNeeded(
+            "the CA keys are under a passphrase",
+            hint="run the command on a terminal, or name a file that holds it in REDLATCH_PASSPHRASE_FILE",
+        )
+    return load_private_key(data, passphrase)

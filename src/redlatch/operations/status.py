@@ -1,0 +1,134 @@
+"""How this site stands: locked or not, what is in force, what ends soon, what weakens it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from redlatch.engines.nodered import claims, dropin, locate, publish, users
+from redlatch.engines.nodered.inspection import inspect_settings
+from redlatch.errors import RedlatchError
+from redlatch.operations import server
+from redlatch.operations.devices import list_devices
+from redlatch.operations.publishing import running
+from redlatch.operations.site import Config, Site, Target
+from redlatch.policy.snapshot import decode
+
+SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`locked` is true only when settings.js was loaded, as its user, with the guard in it. `recorded`,
+    `published` and `in_force` are the versions of store, file and (by the guard's claim) guard, None for none.
+    """
+
+    locked: bool
+    mode: str
+    settings_file: str
+    url: str
+    hosts: tuple[str, ...]
+    devices: int
+    recorded: int
+    published: int | None
+    in_force: int | None
+    server_not_after: int | None
+    warnings: tuple[str, ...]
+
+
+def status(site: Site, environ: Mapping[str, str]) -> Status:
+    """Looks, and changes nothing. Everything that is not as it should be is a warning with its remedy."""
+    config = site.config()
+    target = site.target()
+    warnings: list[str] = []
+    locked = _is_locked(site, config, target, environ, warnings)
+    published = _published_version(site, warnings)
+    with site.store.read() as view:
+        recorded = view.site().revision
+    if published is not None and published != recorded:
+        warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
+    claim = _claim(site, target, recorded, warnings)
+    leaf = server.published_leaf(site)
+    _certificates(site, (leaf is not None and leaf.not_valid_after_utc) or None, warnings)
+    active = [one.device for one in list_devices(site) if one.device.revoked_at is None]
+    return Status(
+        locked=locked,
+        mode=config.mode,
+        settings_file=target.settings_file,
+        url=f"https://{config.hosts[1] if len(config.hosts) > 1 else config.machine}:{target.listen_port}",
+        hosts=config.hosts,
+        devices=len(active),
+        recorded=recorded,
+        published=published,
+        in_force=claim.version if claim else None,
+        server_not_after=int(leaf.not_valid_after_utc.timestamp()) if leaf else None,
+        warnings=tuple(warnings),
+    )
+
+
+def _is_locked(
+    site: Site, config: Config, target: Target, environ: Mapping[str, str], warnings: list[str]
+) -> bool:
+    try:
+        node_red = locate.locate(
+            user_dir=Path(target.user_dir), settings_file=Path(target.settings_file), environ=environ
+        )
+        inspection = inspect_settings(node_red)
+    except RedlatchError as error:
+        warnings.append(f"Node-RED's settings cannot be looked at: {error.message}")
+        return False
+    if config.adopted and not (inspection.ok and inspection.guarded):
+        warnings.append(
+            f"the lock has fallen off: {target.settings_file} was replaced or changed; run: redlatch up"
+            if inspection.ok
+            else f"{target.settings_file} cannot be loaded ({inspection.error}); Node-RED will not start with it"
+        )
+    warnings.extend(users.root_powers(node_red.user))
+    if target.unit and site.settings.system and config.adopted and not dropin.is_present(target.unit):
+        warnings.append(f"the drop-in of {target.unit} is gone; run: redlatch up")
+    if config.adopted and publish.guard_hash_published(site.settings) != publish.guard_hash_packaged():
+        warnings.append("the published guard is not this redlatch's; run: redlatch up, then restart Node-RED")
+    return inspection.ok and inspection.guarded
+
+
+def _published_version(site: Site, warnings: list[str]) -> int | None:
+    path = site.settings.published / "snapshot.json"
+    try:
+        return decode(path.read_bytes()).version
+    except (OSError, RedlatchError):
+        warnings.append(f"{path} is missing or garbled; run: redlatch refresh")
+        return None
+
+
+def _claim(site: Site, target: Target, recorded: int, warnings: list[str]) -> claims.InForce | None:
+    claim = running(site, target.uid)
+    if claim is None:
+        return None
+    if claim.version != recorded:
+        warnings.append(f"Node-RED says that it enforces version {claim.version}, recorded is {recorded}")
+    if claim.problem:
+        warnings.append(f"the guard reports a problem: {claim.problem}")
+    return claim
+
+
+def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) -> None:
+    now = site.clock()
+    if server_end is None:
+        warnings.append("the published server certificate is missing or garbled; run: redlatch up")
+    elif server_end - now < SOON:
+        warnings.append(f"the server certificate ends on {server_end:%Y-%m-%d}; run: redlatch refresh")
+    if not server.renews_by_itself(site):
+        warnings.append(
+            "nothing renews the server certificate by itself (no systemd timer of root's): run redlatch refresh "
+            "once a month, by hand or by cron"
+        )
+    for shown in list_devices(site):
+        ends = [one.not_after for one in shown.certificates if one.revoked_at is None]
+        if shown.device.revoked_at is not None or not ends:
+            continue
+        if max(ends) < now:
+            warnings.append(f"the certificate of {shown.device.name!r} has ended; run: redlatch device renew")
+        elif max(ends) - now < SOON:
+            warnings.append(f"the certificate of {shown.device.name!r} ends within 30 days")

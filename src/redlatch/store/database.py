@@ -1,0 +1,216 @@
+"""The SQLite file: made whole or not at all, opened without ever creating one, written one at a time, durably."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from redlatch.audit import genesis
+from redlatch.errors import Conflict, NotSetUp, StoreError, StoreTooNew
+from redlatch.files import Owner, sync_dir
+from redlatch.store import statements as sql
+from redlatch.store.problems import damaged, in_words
+from redlatch.store.reading import Reader
+from redlatch.store.writing import Transaction
+
+VERSIONS = ("0001",)  # of the schema, oldest first; a test holds them to the migrations
+
+# How long a command waits for another one's write. Writes take milliseconds; whoever holds the lock longer hangs.
+PATIENCE = 5.0
+
+
+class Store:
+    """The store of one site. Closed by `close` or by leaving a `with`; threads take turns."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
+        self.path = path
+        self._patience = patience
+        self._lock = threading.RLock()
+        self._connection = self._connect()
+
+    @classmethod
+    def create(cls, path: Path, *, site_uuid: str, now: datetime, owner: Owner | None = None) -> Store:
+        """Makes the store of a new site, with an empty configuration and no event, and opens it.
+
+        The folder must exist. The file gets mode 0600 and, as root, `owner`. Conflict when there is one already.
+        """
+        if os.path.lexists(path):
+            raise _exists(path)
+        try:
+            _make(path, site_uuid, now, owner)
+        except FileExistsError as error:
+            raise _exists(path) from error
+        except OSError as error:
+            raise StoreError(
+                f"cannot create the store {path}: {(error.strerror or str(error)).lower()}",
+                hint="name another place with --home, or run the command as the user who may write there",
+            ) from error
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, *, patience: float = PATIENCE) -> Store:
+        """Opens what `create` made, brought to this redlatch's schema if it is older.
+
+        NotSetUp when there is none, StoreTooNew when a newer redlatch wrote it, StoreError when it is damaged or
+        no plain file. Never creates anything. `patience`: seconds to wait for another writer before Busy.
+        """
+        _check_files(path)
+        store = cls(path, patience=patience)
+        try:
+            store._check_version()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Closes the file; the last one out folds the write-ahead log into it."""
+        self._connection.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def write(self, actor: str, now: datetime) -> Iterator[Transaction]:
+        """One change: committed and durable when the block ends, undone when it raises. Busy, StoreError."""
+        with self._turn("IMMEDIATE"):
+            transaction = Transaction(self._connection, actor=actor, now=now)
+            yield transaction
+            transaction.finish()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Reader]:
+        """A consistent view for the length of the block."""
+        with self._turn("DEFERRED"):
+            yield Reader(self._connection)
+
+    @contextlib.contextmanager
+    def _turn(self, kind: str) -> Iterator[None]:
+        connection = self._connection
+        with self._lock, in_words(self.path):
+            if connection.in_transaction:
+                raise RuntimeError("a transaction of this store is open already: use its reads")
+            connection.execute(f"BEGIN {kind}")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors (a full disk among them).
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        with in_words(self.path):
+            return _connect(self.path, patience=self._patience)
+
+    def _check_version(self) -> None:
+        with in_words(self.path):
+            try:
+                rows = self._connection.execute(sql.SCHEMA_VERSION).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    raise damaged(str(self.path), "it is no store of redlatch's") from error
+                raise
+        if len(rows) != 1 or not isinstance(rows[0][0], str):
+            raise damaged(str(self.path), "its version is missing")
+        version = rows[0][0]
+        if version in VERSIONS[:-1]:
+            self._upgrade()
+        elif version > VERSIONS[-1]:
+            raise StoreTooNew(
+                f"the store {self.path} was written by a newer redlatch (schema {version}, this one knows"
+                f" {VERSIONS[-1]})",
+                hint="install that version of redlatch again; nothing was changed",
+            )
+        elif version != VERSIONS[-1]:
+            raise damaged(str(self.path), f"its version {version!r} is unknown")
+
+    def _upgrade(self) -> None:
+        from redlatch.store.migrate import upgrade_sqlite
+
+        with in_words(self.path):
+            upgrade_sqlite(self._connection)
+
+
+def _connect(path: Path, *, patience: float = PATIENCE) -> sqlite3.Connection:
+    """A connection that never creates the file and commits durably (a power cut included)."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=patience,
+        isolation_level=None,  # transactions are ours to begin: Python's own start too late and as DEFERRED
+        check_same_thread=False,  # the Store's lock sees to that
+    )
+    try:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_files(path: Path) -> None:
+    """Refuses links and the like under the names SQLite will write to: as root it would follow them anywhere."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        file = path.with_name(path.name + suffix)
+        try:
+            mode = file.lstat().st_mode
+        except FileNotFoundError:
+            if not suffix:
+                raise NotSetUp(
+                    f"there is no site in {path.parent.parent}", hint="set one up with: redlatch up"
+                ) from None
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"cannot open the store {path}: {(error.strerror or str(error)).lower()}",
+                hint="run the command as the user it belongs to (with sudo for a system-wide installation)",
+            ) from error
+        if not stat.S_ISREG(mode):
+            raise StoreError(
+                f"cannot trust the store {path}: {file.name} is no plain file",
+                hint="somebody put something else in its place; remove it and look who may write there",
+            )
+
+
+def _make(path: Path, site_uuid: str, now: datetime, owner: Owner | None) -> None:
+    """Makes the whole store under another name, then gives it its own: a kill leaves none or all of it."""
+    from redlatch.store.migrate import upgrade_sqlite
+
+    prefix = f".{path.name}."
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+    temporary = Path(name)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, owner.uid, owner.gid)
+        with in_words(path), contextlib.closing(_connect(temporary)) as connection:
+            upgrade_sqlite(connection)
+            connection.execute(
+                sql.NEW_SITE,
+                {"uuid": site_uuid, "created_at": int(now.timestamp()), "audit_hash": genesis(site_uuid)},
+            )
+        os.fsync(descriptor)
+        # link, not rename: it fails when somebody else was faster.
+        path.hardlink_to(temporary)
+    finally:
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{prefix}*"):  # of makers that were killed
+        leftover.unlink(missing_ok=True)
+    sync_dir(path.parent)
+
+
+def _exists(path: Path) -> Conflict:
+    return Conflict(f"there is a store already: {path}", hint="redlatch status shows what is set up there")

@@ -1,0 +1,35 @@
+"""Brings a database to this redlatch's schema. Loads SQLAlchemy and Alembic (0.5 s); nothing else does."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(connection: Connection, *, migrations: Path = MIGRATIONS) -> None:
+    """Runs the missing migrations on `connection` (SQLite or PostgreSQL), all of them or none."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def upgrade_sqlite(raw: sqlite3.Connection, *, migrations: Path = MIGRATIONS) -> None:
+    """As `upgrade`, on an open sqlite3 connection in autocommit mode, under its write lock."""
+    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # Python's driver does not begin a transaction before DDL by itself: half a migration could remain.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with engine.begin() as connection:
+        upgrade(connection, migrations=migrations)

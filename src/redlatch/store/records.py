@@ -1,0 +1,71 @@
+"""What the store holds, as frozen records. Times are aware UTC datetimes in whole seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One installation. `revision` grows by one with every change of what engines enforce."""
+
+    uuid: str
+    created_at: datetime
+    revision: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityRow:
+    """A certificate authority: `kind` is "server" or "device", `certificate` its DER, `key_file` its key's file."""
+
+    id: int
+    kind: str
+    certificate: bytes
+    key_file: str
+    created_at: datetime
+    retired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A phone, laptop, script or sensor. A revoked one keeps its row; its name is free again."""
+
+    id: str
+    name: str
+    role: str
+    owner: str | None
+    user_slug: str
+    created_at: datetime
+    revoked_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One certificate of a device. `fingerprint` is the SHA-256 of `der` in 64 hex digits, `serial` is hex."""
+
+    fingerprint: str
+    device_id: str
+    authority_id: int
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    issued_at: datetime
+    revoked_at: datetime | None
+    reason: str | None
+    der: bytes
+
+
+class ActiveCertificate(NamedTuple):
+    """What the snapshot needs to know about a certificate that is not revoked, of a device that is not revoked."""
+
+    fingerprint: str
+    device_id: str
+    role: str
+    user_slug: str
+    not_before: datetime
+    not_after: datetime

@@ -1,0 +1,105 @@
+"""The one schema, for SQLite and PostgreSQL alike. Read by migrations and tests; ordinary commands never load it.
+
+Only types that both write and read the same way without help: text, integers (times are Unix seconds, so a Pi's
+SQLite and a fleet's PostgreSQL agree without time zones), bytes; JSON is text in its canonical form.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# INTEGER PRIMARY KEY is SQLite's row number itself; BIGINT would cost a second index.
+_row_number = BigInteger().with_variant(Integer, "sqlite")
+
+site = Table(
+    "site",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one"), primary_key=True, autoincrement=False),
+    Column("uuid", String(36), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("config", Text, nullable=False),
+    # The end of the audit chain, so that a tail cut off is noticed.
+    Column("audit_seq", BigInteger, nullable=False),
+    Column("audit_hash", LargeBinary, nullable=False),
+)
+
+authorities = Table(
+    "authorities",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("key_file", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("retired_at", BigInteger),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("owner", Text),
+    Column("user_slug", Text, nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Column("reason", Text),
+)
+# The name of a revoked device is free again; pages go by (name_key, id).
+_in_use = text("revoked_at IS NULL")
+Index("uq_devices_name_key", devices.c.name_key, unique=True, sqlite_where=_in_use, postgresql_where=_in_use)
+Index("ix_devices_name_key_id", devices.c.name_key, devices.c.id)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("device_id", String(36), ForeignKey("devices.id"), nullable=False, index=True),
+    Column("authority_id", Integer, ForeignKey("authorities.id"), nullable=False),
+    Column("serial", String(40), nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Column("reason", Text),
+    Column("der", LargeBinary, nullable=False),
+)
+# RFC 5280 4.1.2.2: serial numbers are unique per issuer; also what a CRL or an OCSP request asks by.
+Index("uq_certificates_authority_id_serial", certificates.c.authority_id, certificates.c.serial, unique=True)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _row_number, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("data", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)

@@ -1,0 +1,233 @@
+"""Changing the store: rows, audit event and revision in one transaction, or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from redlatch.audit import KINDS, Event, canonical_json, chain_hash
+from redlatch.errors import Conflict, NotFound, StoreError
+from redlatch.store import statements as sql
+from redlatch.store.reading import Connection, Reader
+from redlatch.store.records import AuthorityRow, Certificate, Device
+
+
+class Transaction(Reader):
+    """One change by `actor` at `now`. Sees its own writes.
+
+    Every change is followed by the `record` of its audit event (one event may stand for several changes before
+    it); a transaction that ends with a change nobody recorded is rolled back with RuntimeError, for it is a
+    mistake in the program. Certificates, roles, revocations and the configuration are what engines enforce:
+    changing them raises the site's revision by itself, once per transaction; `touch` does it for anything else.
+    """
+
+    def __init__(self, connection: Connection, *, actor: str, now: datetime) -> None:
+        super().__init__(connection)
+        # Names from the environment may hold bytes that are no text (PEP 383); no database takes those.
+        self.actor = actor.encode("utf-8", "backslashreplace").decode()
+        self.now = _seconds(now)
+        self._unrecorded = ""
+        self._touched = False
+        self._revision, self._seq, self._hash = self._head()
+
+    def record(self, kind: str, /, **data: object) -> Event:
+        """Writes the audit event for the changes made since the last one. `data` is JSON without floats."""
+        if kind not in KINDS:
+            raise ValueError(f"{kind} is no kind of audit event; redlatch.audit.KINDS lists them")
+        event = Event(self._seq + 1, self.now, self.actor, kind, data)
+        digest = chain_hash(self._hash, event)
+        self._connection.execute(
+            sql.ADD_EVENT,
+            {
+                "seq": event.seq,
+                "at": _unix(event.at),
+                "actor": event.actor,
+                "kind": kind,
+                "data": canonical_json(data),
+                "hash": digest,
+            },
+        )
+        self._seq, self._hash = event.seq, digest
+        self._unrecorded = ""
+        return event
+
+    def touch(self) -> None:
+        """Says that what engines enforce has changed: the revision grows by one with this transaction."""
+        self._touched = True
+
+    @property
+    def revision(self) -> int:
+        """The site's revision once this transaction is committed."""
+        return self._revision + self._touched
+
+    def set_config(self, config: Mapping[str, object]) -> None:
+        """Replaces the site's configuration."""
+        self._change("set_config", sql.SET_CONFIG, {"config": canonical_json(config)})
+        self.touch()
+
+    def add_authority(self, kind: str, *, certificate: bytes, key_file: str) -> AuthorityRow:
+        """Adds an authority of `kind` ("server" or "device") by its DER and the name of its key file."""
+        row = self._change(
+            "add_authority",
+            sql.ADD_AUTHORITY,
+            {"kind": kind, "certificate": certificate, "key_file": key_file, "created_at": _unix(self.now)},
+        ).fetchone()
+        return AuthorityRow(row[0], kind, certificate, key_file, self.now, None)
+
+    def retire_authority(self, authority_id: int, at: datetime) -> None:
+        """Takes an authority out of use. NotFound when there is none in use by that number."""
+        if not self._change(
+            "retire_authority", sql.RETIRE_AUTHORITY, {"id": authority_id, "at": _unix(at)}
+        ).rowcount:
+            raise NotFound(f"there is no authority {authority_id} in use")
+        self.touch()
+
+    def add_device(
+        self, device_id: str, *, name: str, name_key: str, role: str, owner: str | None, user_slug: str
+    ) -> Device:
+        """Adds a device. Conflict when a device in use has that name."""
+        done = self._change(
+            "add_device",
+            sql.ADD_DEVICE,
+            {
+                "id": device_id,
+                "name": name,
+                "name_key": name_key,
+                "role": role,
+                "owner": owner,
+                "user_slug": user_slug,
+                "created_at": _unix(self.now),
+            },
+        )
+        if not done.rowcount:
+            raise self._taken(name, name_key)
+        return Device(device_id, name, role, owner, user_slug, self.now, None, None)
+
+    def rename_device(self, device_id: str, *, name: str, name_key: str) -> None:
+        """Gives a device another name. Conflict when another device in use has it; NotFound."""
+        other = self.device_by_name(name_key)
+        if other is not None and other.id != device_id:
+            raise self._taken(name, name_key)
+        self._change_device(
+            "rename_device", sql.RENAME_DEVICE, {"id": device_id, "name": name, "name_key": name_key}
+        )
+
+    def set_role(self, device_id: str, role: str) -> None:
+        """Gives a device another role. NotFound; Conflict when it is revoked."""
+        self._change_device("set_role", sql.SET_ROLE, {"id": device_id, "role": role})
+        self.touch()
+
+    def revoke_device(self, device_id: str, at: datetime, reason: str | None) -> int:
+        """Shuts a device out, with all of its certificates; returns how many. NotFound; Conflict when revoked."""
+        self._change_device(
+            "revoke_device", sql.REVOKE_DEVICE, {"id": device_id, "at": _unix(at), "reason": reason}
+        )
+        self.touch()
+        return self._change(
+            "revoke_device",
+            sql.REVOKE_CERTIFICATES,
+            {"device_id": device_id, "at": _unix(at), "reason": reason},
+        ).rowcount
+
+    def add_certificate(
+        self,
+        *,
+        fingerprint: str,
+        device_id: str,
+        authority_id: int,
+        serial: str,
+        not_before: datetime,
+        not_after: datetime,
+        der: bytes,
+    ) -> Certificate:
+        """Adds a certificate to a device in use. NotFound; Conflict when it is revoked or the certificate known."""
+        done = self._change(
+            "add_certificate",
+            sql.ADD_CERTIFICATE,
+            {
+                "fingerprint": fingerprint,
+                "device_id": device_id,
+                "authority_id": authority_id,
+                "serial": serial,
+                "not_before": _unix(not_before),
+                "not_after": _unix(not_after),
+                "issued_at": _unix(self.now),
+                "der": der,
+            },
+        )
+        if not done.rowcount:
+            self._in_use(device_id)
+            raise Conflict(f"the certificate {serial} is recorded already")
+        self.touch()
+        return Certificate(
+            fingerprint, device_id, authority_id, serial, _seconds(not_before), _seconds(not_after), self.now,
+            None, None, der,
+        )  # fmt: skip
+
+    def revoke_certificate(self, fingerprint: str, at: datetime, reason: str | None) -> None:
+        """Shuts one certificate out. NotFound; Conflict when it is revoked already."""
+        done = self._change(
+            "revoke_certificate",
+            sql.REVOKE_CERTIFICATE,
+            {"fingerprint": fingerprint, "at": _unix(at), "reason": reason},
+        )
+        if not done.rowcount:
+            if self.certificate(fingerprint) is None:
+                raise NotFound(f"there is no certificate {fingerprint}")
+            raise Conflict(f"the certificate {fingerprint} is revoked already")
+        self.touch()
+
+    def finish(self) -> None:
+        """Writes the new revision and the chain's new end; called by `Store.write` just before the commit."""
+        if self._unrecorded:
+            raise RuntimeError(f"{self._unrecorded} without an audit event: call record() after the change")
+        self._connection.execute(
+            sql.SET_HEAD, {"revision": self.revision, "audit_seq": self._seq, "audit_hash": self._hash}
+        )
+
+    def _head(self) -> Any:
+        row = self._one(sql.LOCK_HEAD)
+        if row is None:
+            raise StoreError(
+                "the store has no site", hint="restore a backup, or remove the store and set up again"
+            )
+        return row
+
+    def _change(self, what: str, statement: str, parameters: Mapping[str, object]) -> Any:
+        """The only way to change rows: remembers that an audit event is due."""
+        self._unrecorded = what
+        return self._connection.execute(statement, parameters)
+
+    def _change_device(self, what: str, statement: str, parameters: Mapping[str, object]) -> None:
+        if not self._change(what, statement, parameters).rowcount:
+            self._in_use(str(parameters["id"]))
+
+    def _in_use(self, device_id: str) -> None:
+        device = self.device_by_id(device_id)
+        if device is None:
+            raise NotFound("there is no such device", hint="redlatch device list shows all of them")
+        if device.revoked_at is not None:
+            raise Conflict(
+                f"the device {device.name!r} is revoked",
+                hint="add it anew: its name is free; a revoked key stays out",
+            )
+
+    def _taken(self, name: str, name_key: str) -> Conflict:
+        other = self.device_by_name(name_key)
+        if other is None:
+            return Conflict("a device with this id is recorded already")
+        return Conflict(
+            f"there is a device {other.name!r} already" if other.name == name
+            else f"there is a device {other.name!r} already, which reads the same as {name!r}",
+            hint="choose another name; or redlatch device renew for a new key, redlatch device revoke to shut it out",
+        )  # fmt: skip
+
+
+def _unix(time: datetime) -> int:
+    return int(time.timestamp())
+
+
+def _seconds(time: datetime) -> datetime:
+    """The time as it comes back from the store: whole seconds."""
+    return time.replace(microsecond=0)
