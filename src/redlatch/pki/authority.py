@@ -23,6 +23,7 @@ from redlatch.errors import InvalidInput, PassphraseNeeded
 from redlatch.pki import profiles
 from redlatch.pki.keys import Key, PublicKey, check_public_key, generate_key
 from redlatch.pki.names import Address, device_name, hidden_character, host_name, parse_address
+from redlatch.pki.top_level_domains import is_top_level_domain
 
 _ORGANIZATION = x509.NameAttribute(NameOID.ORGANIZATION_NAME, profiles.ORGANIZATION)
 
@@ -60,7 +61,8 @@ class Authority:
     def create_server(cls, site: str, names: Sequence[str], *, now: datetime, key: Key | None = None) -> Authority:
         """Make the CA that names the server. `names`: own host names and public addresses, besides private ones.
 
-        `site` is a label in the subject. Raises InvalidInput for a name that is neither host nor address.
+        `site` is a label in the subject. A host name that is a public top-level domain ("dev") gets no subtree:
+        `covers` says no to it. Raises InvalidInput for a name that is neither host nor address.
         """
         return cls._create(site, "server", now, key, _name_constraints(names))
 
@@ -110,13 +112,10 @@ class Authority:
             return address is not None or _is_host(name)
         permitted = constraints.permitted_subtrees or []
         if address is not None:
-            return any(
-                isinstance(tree, x509.IPAddress) and address in ip_network(tree.value) for tree in permitted
-            )
-        if not _is_host(name):
-            return False
-        host = host_name(str(name))
-        return any(isinstance(tree, x509.DNSName) and f".{host}".endswith(f".{tree.value}") for tree in permitted)
+            return any(address in ip_network(tree.value) for tree in permitted if isinstance(tree, x509.IPAddress))
+        return _is_host(name) and _is_below(
+            host_name(str(name)), [tree.value for tree in permitted if isinstance(tree, x509.DNSName)]
+        )
 
     def issue_server(
         self,
@@ -139,7 +138,9 @@ class Authority:
             if not self.covers(name):
                 raise InvalidInput(
                     f"this site's server CA may not name {name}",
-                    hint="a public name or address has to be given when the CA is made",
+                    hint=f"{name} is a public top-level domain: use {name}.local"
+                    if is_top_level_domain(str(name))
+                    else "a public name or address has to be given when the CA is made",
                 )
         if not hosts and not numbers:
             raise InvalidInput("a server certificate needs a host name or an address")
@@ -236,7 +237,8 @@ def _name_constraints(names: Sequence[str]) -> x509.NameConstraints:
         address = parse_address(name)
         if address is None:
             host = host_name(name)
-            if not any(f".{host}".endswith(f".{domain}") for domain in hosts):
+            # A machine named "dev" must not get a root that may vouch for all of .dev.
+            if not is_top_level_domain(host) and not _is_below(host, hosts):
                 hosts.append(host)
         elif not any(address in network for network in networks):
             networks.append(ip_network(address))
@@ -297,3 +299,7 @@ def _is_host(name: str | Address) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def _is_below(host: str, domains: Sequence[str]) -> bool:
+    return any(f".{host}".endswith(f".{domain}") for domain in domains)

@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from encodings import idna
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -112,6 +113,7 @@ def slug(text: str) -> str:
     return f"user-{joined}" if joined in _RESERVED_SLUGS else joined
 
 
+@lru_cache(maxsize=256)  # the site's own few names, for every certificate issued
 def host_name(text: str) -> str:
     """Return a host name as it stands in a certificate: lower case, A-labels, no trailing dot.
 
