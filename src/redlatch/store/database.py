@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from redlatch.audit import genesis
 from redlatch.errors import Conflict, NotSetUp, StoreError, StoreTooNew
@@ -29,11 +30,11 @@ PATIENCE = 5.0
 class Store:
     """The store of one site. Closed by `close` or by leaving a `with`; threads take turns."""
 
-    def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """By `create` and `open` only."""
         self.path = path
-        self._patience = patience
+        self._connection = connection
         self._lock = threading.RLock()
-        self._connection = self._connect()
 
     @classmethod
     def create(cls, path: Path, *, site_uuid: str, now: datetime, owner: Owner | None = None) -> Store:
@@ -62,7 +63,8 @@ class Store:
         no plain file. Never creates anything. `patience`: seconds to wait for another writer before Busy.
         """
         _check_files(path)
-        store = cls(path, patience=patience)
+        with in_words(path):
+            store = cls(path, _connect(path, patience=patience))
         try:
             store._check_version()
         except BaseException:
@@ -74,7 +76,7 @@ class Store:
         """Closes the file; the last one out folds the write-ahead log into it."""
         self._connection.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,10 +112,6 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
 
-    def _connect(self) -> sqlite3.Connection:
-        with in_words(self.path):
-            return _connect(self.path, patience=self._patience)
-
     def _check_version(self) -> None:
         with in_words(self.path):
             try:
@@ -122,12 +120,10 @@ class Store:
                 if "no such table" in str(error):
                     raise damaged(str(self.path), "it is no store of redlatch's") from error
                 raise
-        if len(rows) != 1 or not isinstance(rows[0][0], str):
-            raise damaged(str(self.path), "its version is missing")
-        version = rows[0][0]
+        version = str(rows[0][0]) if len(rows) == 1 else ""
         if version in VERSIONS[:-1]:
             self._upgrade()
-        elif version > VERSIONS[-1]:
+        elif version.isdecimal() and int(version) > int(VERSIONS[-1]):
             raise StoreTooNew(
                 f"the store {self.path} was written by a newer redlatch (schema {version}, this one knows"
                 f" {VERSIONS[-1]})",

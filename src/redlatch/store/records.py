@@ -20,7 +20,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityRow:
-    """A certificate authority: `kind` is "server" or "device", `certificate` its DER, `key_file` its key's file."""
+    """A certificate authority: `kind` is "server" or "device", `certificate` its DER, `key_file` the key's."""
 
     id: int
     kind: str

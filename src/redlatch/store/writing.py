@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from redlatch.audit import KINDS, Event, canonical_json, chain_hash
 from redlatch.errors import Conflict, NotFound, StoreError
 from redlatch.store import statements as sql
-from redlatch.store.reading import Connection, Reader
+from redlatch.store.reading import Connection, Reader, Rows
 from redlatch.store.records import AuthorityRow, Certificate, Device
 
 
@@ -29,7 +28,14 @@ class Transaction(Reader):
         self.now = _seconds(now)
         self._unrecorded = ""
         self._touched = False
-        self._revision, self._seq, self._hash = self._head()
+        row = self._one(sql.LOCK_HEAD)
+        if row is None:
+            raise StoreError(
+                "the store has no site", hint="restore a backup, or remove the store and set up again"
+            )
+        self._revision: int = row[0]
+        self._seq: int = row[1]
+        self._hash: bytes = row[2]
 
     def record(self, kind: str, /, **data: object) -> Event:
         """Writes the audit event for the changes made since the last one. `data` is JSON without floats."""
@@ -141,7 +147,7 @@ class Transaction(Reader):
         not_after: datetime,
         der: bytes,
     ) -> Certificate:
-        """Adds a certificate to a device in use. NotFound; Conflict when it is revoked or the certificate known."""
+        """Adds a certificate to a device in use. NotFound; Conflict when it is revoked, or known."""
         done = self._change(
             "add_certificate",
             sql.ADD_CERTIFICATE,
@@ -186,15 +192,7 @@ class Transaction(Reader):
             sql.SET_HEAD, {"revision": self.revision, "audit_seq": self._seq, "audit_hash": self._hash}
         )
 
-    def _head(self) -> Any:
-        row = self._one(sql.LOCK_HEAD)
-        if row is None:
-            raise StoreError(
-                "the store has no site", hint="restore a backup, or remove the store and set up again"
-            )
-        return row
-
-    def _change(self, what: str, statement: str, parameters: Mapping[str, object]) -> Any:
+    def _change(self, what: str, statement: str, parameters: Mapping[str, object]) -> Rows:
         """The only way to change rows: remembers that an audit event is due."""
         self._unrecorded = what
         return self._connection.execute(statement, parameters)
@@ -218,10 +216,9 @@ class Transaction(Reader):
         if other is None:
             return Conflict("a device with this id is recorded already")
         return Conflict(
-            f"there is a device {other.name!r} already" if other.name == name
-            else f"there is a device {other.name!r} already, which reads the same as {name!r}",
-            hint="choose another name; or redlatch device renew for a new key, redlatch device revoke to shut it out",
-        )  # fmt: skip
+            f"there is a device {other.name!r} already",
+            hint="choose another name; renew that device for a new key, or revoke it to free its name",
+        )
 
 
 def _unix(time: datetime) -> int:
