@@ -61,8 +61,10 @@ done
 # --- places --------------------------------------------------------------------------------------------------------
 if [ "$(id -u)" -eq 0 ]; then
     root=1 prefix=/opt/redlatch bin=/usr/local/bin node_red_user=nodered node_red_home=/var/lib/nodered
+    home=${REDLATCH_HOME:-/var/lib/redlatch}
 else
     root='' prefix=$HOME/.local/lib/redlatch bin=$HOME/.local/bin node_red_user=$(id -un) node_red_home=$HOME
+    home=${REDLATCH_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/redlatch}
 fi
 manifest=$prefix/manifest # what this script added, one "kind value" a line, written before each thing is made
 redlatch=$prefix/venv/bin/redlatch
@@ -340,10 +342,12 @@ print("" if fact is None else fact)' "$1"
 }
 run_up() {
     local options=("${up_options[@]}")
+    [ -e "$home" ] || record home "$home"
     [ -z "$yes" ] || options+=(--yes)
     # a Node-RED of ours that never ran is not where others are; redlatch finds everybody else's by itself
     if [ -n "$our_node_red" ] && ! has_option --user-dir && ! has_option --settings; then
         options+=(--user-dir "$node_red_home/.node-red")
+        as_node_red mkdir -p "$node_red_home/.node-red"
     fi
     PATH=$prefix/bin:$PATH "$redlatch" up "${options[@]}"
 }
@@ -492,6 +496,7 @@ stop_node_red() {
     done
     for pid in $(our_processes); do kill -KILL "$pid" 2>/dev/null || true; done
 }
+remove_home() { rm -rf "$(recorded home)"; }
 remove_files() {
     local path package
     while IFS= read -r path; do rm -f "$path"; done < <(recorded file)
@@ -517,7 +522,7 @@ remove_all() {
     node_red_unit=
     if [ -x "$redlatch" ]; then
         node_red_unit=$(node_red_fact unit)
-        step take_lock_off "take the lock off: redlatch down (Node-RED is open again, keys of all devices are void)"
+        step take_lock_off "take the lock off: redlatch down (Node-RED is open again)"
     fi
     [ -z "$(recorded unit)" ] || step remove_units "remove the systemd units: $(recorded unit | paste -sd' ')"
     if added folder "$prefix/node-red"; then
@@ -525,6 +530,7 @@ remove_all() {
     elif [ -n "$node_red_unit" ] && [ -n "$restart" ] && [ -d /run/systemd/system ]; then
         step restart_unit "restart Node-RED without the lock (flows that run now stop for a moment)"
     fi
+    [ -z "$(recorded home)" ] || step remove_home "delete the CAs and the list of devices: $(recorded home)"
     step remove_files "remove $( (recorded folder && recorded file) | paste -sd' ')"
     if [ -n "$root" ] && added user "$node_red_user" && id "$node_red_user" >/dev/null 2>&1; then
         if [ -n "$purge" ]; then
