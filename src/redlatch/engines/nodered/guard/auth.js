@@ -1,9 +1,10 @@
+"use strict";
 // Single sign-on: the role of the device whose certificate stands behind a connection becomes the Node-RED user.
 //
 // What guard.js does with this module:
 //   state.ticket = null            a field of each socket's identity from the start (one hidden class)
 //   inject(req, state)             before every `request`, `checkContinue` and `upgrade` that is let in, unless keep_auth
-//   signOn(settings, {lookup})     once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
+//   signOn(settings, { lookup })     once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
 //   lookup(state) -> {role, user}  the snapshot's entry in force NOW for that socket's certificate, or null (no entry,
 //                                  expired, no snapshot). Called per permission check, so a changed role counts at once.
 // The editor loads `theme/scripts/redlatch-editor.js`: a viewer needs GET of it.
@@ -19,10 +20,8 @@
 // of every request, http-in included, for those two; for permissions it is not needed. There are no users and no
 // password endpoint; bearer tokens of an earlier adminAuth (.sessions.json) name users that no longer exist: refused.
 
-"use strict";
-
-const crypto = require("crypto");
-const path = require("path");
+const crypto = require("node:crypto");
+const path = require("node:path");
 
 const HEADER = "redlatch-" + crypto.randomBytes(16).toString("hex");
 const EDITOR_SCRIPT = path.join(__dirname, "redlatch-editor.js");
@@ -38,45 +37,45 @@ const holders = new WeakMap();
  * The property descriptor is made once per socket and kept in `state.ticket`.
  */
 function inject(req, state) {
-    if (state.ticket === null) {
-        state.ticket = {value: Object.freeze({}), enumerable: false, configurable: false, writable: false};
-        holders.set(state.ticket.value, state);
-    }
-    Object.defineProperty(req.headers, HEADER, state.ticket);
+  if (state.ticket === null) {
+    state.ticket = { value: Object.freeze({}), enumerable: false, configurable: false, writable: false };
+    holders.set(state.ticket.value, state);
+  }
+  Object.defineProperty(req.headers, HEADER, state.ticket);
 }
 
 /**
  * settings.adminAuth: permissions by ticket and by nothing else. `lookup` as in the head comment.
  */
-function adminAuth({lookup}) {
-    const users = new WeakMap(); // entry of a snapshot -> user, so that an unchanged entry stays one frozen object
-    function userOf(entry) {
-        let user = users.get(entry);
-        if (user === undefined) {
-            const permissions = PERMISSIONS.get(entry.role);
-            // Node-RED puts the name into paths (projects, user settings): without one there is no user.
-            user = permissions && entry.user ? Object.freeze({username: entry.user, permissions}) : null;
-            users.set(entry, user);
-        }
-        return user;
+function adminAuth({ lookup }) {
+  const users = new WeakMap(); // entry of a snapshot -> user, so that an unchanged entry stays one frozen object
+  function userOf(entry) {
+    let user = users.get(entry);
+    if (user === undefined) {
+      const permissions = PERMISSIONS.get(entry.role);
+      // Node-RED puts the name into paths (projects, user settings): without one there is no user.
+      user = permissions && entry.user ? Object.freeze({ username: entry.user, permissions }) : null;
+      users.set(entry, user);
     }
-    async function tokens(value) {
-        const state = holders.get(value);
-        const entry = state === undefined ? null : lookup(state);
-        return entry ? userOf(entry) : null;
-    }
-    return {module: {tokens, tokenHeader: HEADER}};
+    return user;
+  }
+  async function tokens(value) {
+    const state = holders.get(value);
+    const entry = state === undefined ? null : lookup(state);
+    return entry ? userOf(entry) : null;
+  }
+  return { module: { tokens, tokenHeader: HEADER } };
 }
 
 /**
  * Make certificates the only way to sign on in `settings`. A second call changes nothing more.
  */
-function signOn(settings, {lookup}) {
-    settings.adminAuth = adminAuth({lookup});
-    const theme = {...settings.editorTheme};
-    const scripts = [].concat(theme.page?.scripts ?? []);
-    theme.page = {...theme.page, scripts: scripts.includes(EDITOR_SCRIPT) ? scripts : [EDITOR_SCRIPT, ...scripts]};
-    settings.editorTheme = theme;
+function signOn(settings, { lookup }) {
+  settings.adminAuth = adminAuth({ lookup });
+  const theme = { ...settings.editorTheme };
+  const scripts = [].concat(theme.page?.scripts ?? []);
+  theme.page = { ...theme.page, scripts: scripts.includes(EDITOR_SCRIPT) ? scripts : [EDITOR_SCRIPT, ...scripts] };
+  settings.editorTheme = theme;
 }
 
-module.exports = {HEADER, adminAuth, inject, signOn};
+module.exports = { HEADER, adminAuth, inject, signOn };
