@@ -4,7 +4,7 @@
 // What guard.js does with this module:
 //   state.ticket = null            a field of each socket's identity from the start (one hidden class)
 //   inject(req, state)             before every `request`, `checkContinue` and `upgrade` that is let in, unless keep_auth
-//   signOn(settings, { lookup })     once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
+//   signOn(settings, { lookup })   once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
 //   lookup(state) -> {role, user}  the snapshot's entry in force NOW for that socket's certificate, or null (no entry,
 //                                  expired, no snapshot). Called per permission check, so a changed role counts at once.
 // The editor loads `theme/scripts/redlatch-editor.js`: a viewer needs GET of it.
