@@ -32,7 +32,7 @@ _ORGANIZATION = x509.NameAttribute(NameOID.ORGANIZATION_NAME, profiles.ORGANIZAT
 class Authority:
     """A CA: its certificate and, where its key is at hand, the key. Without the key it can be shown, not used.
 
-    Raises InvalidInput when key and certificate do not belong together.
+    Raises InvalidInput when key and certificate do not belong together, and for a certificate that is no CA.
     """
 
     certificate: x509.Certificate
@@ -47,8 +47,11 @@ class Authority:
         extensions = self.certificate.extensions
         try:
             subject = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        except x509.ExtensionNotFound as error:
-            raise InvalidInput("the CA's certificate has no subject key identifier") from error
+            is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            is_ca = False
+        if not is_ca:
+            raise InvalidInput("the certificate is no CA's")
         identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject)
         object.__setattr__(self, "_identifier", identifier)
         try:

@@ -71,12 +71,14 @@ def _refuse_claims(csr: x509.CertificateSigningRequest) -> None:
             )
         if isinstance(value, x509.SubjectAlternativeName):
             for name in value:
-                _refuse_hidden(str(name.value))
-    for attribute in csr.subject:
-        _refuse_hidden(attribute.value if isinstance(attribute.value, str) else "")
+                _refuse_hidden(name.value)
+    _refuse_hidden(csr.subject)
 
 
-def _refuse_hidden(text: str) -> None:
-    hidden = hidden_character(text)
-    if hidden is not None:
+def _refuse_hidden(name: object) -> None:
+    """Refuse control and bidirectional characters in a string or in any attribute of a distinguished name."""
+    if isinstance(name, x509.Name):
+        for attribute in name:
+            _refuse_hidden(attribute.value)
+    elif isinstance(name, str) and (hidden := hidden_character(name)) is not None:
         raise InvalidInput(f"a name in the signing request contains {hidden}", hint="use plain text")

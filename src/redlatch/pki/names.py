@@ -184,13 +184,14 @@ def _refuse_what_is_no_host(text: str, name: str) -> None:
 
 
 def _ascii_label(label: str, text: str) -> str:
-    """Return one label as ASCII; what Python's IDNA 2003 would map otherwise than browsers is refused."""
+    """Return one label as ASCII. Refused: symbols, other dots, and what IDNA 2003 maps otherwise than browsers."""
     try:
         if label.isascii():
             if label.startswith("xn--"):
                 label[4:].encode("ascii").decode("punycode")
             return label
-        if not _DEVIATIONS.isdisjoint(label):
+        spelled = all(c == "-" or unicodedata.category(c)[0] in "LMN" for c in label)
+        if not spelled or not _DEVIATIONS.isdisjoint(label):
             raise InvalidInput(
                 f"{_quoted(text)} is spelled differently by different software",
                 hint="give the form that begins with xn--",
