@@ -365,7 +365,7 @@ start_node_red() {
     elif [ -n "$(node_red_fact pid)" ]; then
         say "  Node-RED runs without systemd: restart it the way you start it, then look: redlatch prove"
     elif [ -n "$our_node_red" ]; then
-        as_node_red "$prefix/bin/node-red" --userDir "$node_red_home/.node-red" >"$log" 2>&1 </dev/null &
+        as_node_red "$prefix/bin/node-red" --userDir "$node_red_home/.node-red" >"$log" 2>&1 </dev/null 9<&- &
         started=$!
         "$redlatch" prove
         stop_started
