@@ -233,7 +233,12 @@ class Authority:
 
 
 def _name_constraints(names: Sequence[str]) -> x509.NameConstraints:
-    """Permit private names and networks and `names`; of the other forms of name, nothing that anybody can use."""
+    """Permit private names, private networks and `names`; e-mail addresses and URIs of a host that cannot exist.
+
+    Directory names stay free: a critical constraint on them makes cryptography (pull request 15014) and Go refuse
+    the whole chain. So do otherNames, which OpenSSL, NSS and cryptography do not compare. No TLS client takes a
+    host from either; tests/contract/pki shows who enforces what.
+    """
     hosts: list[str] = list(profiles.PRIVATE_DOMAINS)
     networks: list[IPv4Network | IPv6Network] = list(profiles.PRIVATE_NETWORKS)
     for name in names:
@@ -249,7 +254,6 @@ def _name_constraints(names: Sequence[str]) -> x509.NameConstraints:
         permitted_subtrees=[
             *map(x509.DNSName, hosts),
             *map(x509.IPAddress, networks),
-            x509.DirectoryName(x509.Name([_ORGANIZATION])),
             x509.RFC822Name(profiles.NOBODY),
             x509.UniformResourceIdentifier(profiles.NOBODY),
         ],

@@ -190,8 +190,9 @@ def _ascii_label(label: str, text: str) -> str:
             if label.startswith("xn--"):
                 label[4:].encode("ascii").decode("punycode")
             return label
-        spelled = all(c == "-" or unicodedata.category(c)[0] in "LMN" for c in label)
-        if not spelled or not _DEVIATIONS.isdisjoint(label):
+        if not all(c == "-" or unicodedata.category(c)[0] in "LMN" for c in label if c not in _DEVIATIONS):
+            raise InvalidInput(f"{_quoted(text)} is not a host name", hint="use letters, digits and hyphens")
+        if not _DEVIATIONS.isdisjoint(label):
             raise InvalidInput(
                 f"{_quoted(text)} is spelled differently by different software",
                 hint="give the form that begins with xn--",

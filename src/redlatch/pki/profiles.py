@@ -33,7 +33,7 @@ RSA_BITS: Final = range(2048, 4097)
 """Below: broken. Above: a handshake on a Pi costs tenths of a second."""
 
 ORGANIZATION: Final = "redlatch"
-"""The O of every subject. The server CA's name constraints permit only subjects that begin with it."""
+"""The O of every subject, so that people find them in a list of certificates."""
 
 COMMON_NAME_BYTES: Final = 64
 """ub-common-name (RFC 5280, appendix A.1), counted in UTF-8 octets, the strictest reading."""

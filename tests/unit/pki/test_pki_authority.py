@@ -269,7 +269,7 @@ def test_covers_says_no_to_nonsense(server_ca: Authority, device_ca: Authority) 
 def test_name_constraints_are_critical_and_cover_every_usual_form(
     server_ca: Authority, device_ca: Authority
 ) -> None:
-    """DNS, IP, directory name, e-mail and URI each have a subtree, for a form without one is unrestricted."""
+    """DNS, IP, e-mail and URI each have a subtree: a form without one is unrestricted (RFC 5280, 4.2.1.10)."""
     extension = server_ca.certificate.extensions.get_extension_for_class(x509.NameConstraints)
     assert extension.critical
     assert extension.value.excluded_subtrees is None
