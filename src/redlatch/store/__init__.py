@@ -2,13 +2,14 @@
 
     with Store.create(path, site_uuid=..., now=..., owner=None) as store: ...   # Conflict when there is one
     with Store.open(path, patience=5.0) as store:                # NotSetUp, StoreTooNew, StoreError, Busy
-        with store.read() as r: ...                              # consistent; do not open another inside
+        with store.read() as r: ...                              # consistent; inside a write, that write's view
         with store.write(actor, now) as tx: ...                  # one durable commit, or nothing
 
 Reads, of both `r` and `tx` (which sees its own writes):
     site() -> Site; authorities(kind) -> tuple[AuthorityRow, ...]
     device_by_name(name_key) -> Device | None (in use); device_by_id(id) -> Device | None
     devices(*, after=device_id | None, limit=None) -> tuple[Device, ...] by name, revoked ones too
+    devices_by_slug(user_slug) -> tuple[Device, ...]
     certificates(device_id) -> tuple[Certificate, ...]; certificate(fingerprint) -> Certificate | None
     active_certificates() -> Iterator[ActiveCertificate]
     audit_events(after=0) -> Iterator[audit.Entry(event, hash)]; audit_head() -> audit.Head(seq, hash)

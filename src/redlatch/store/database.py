@@ -92,16 +92,20 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Reader]:
-        """A consistent view for the length of the block."""
-        with self._turn("DEFERRED"):
-            yield Reader(self._connection)
+        """A consistent view for the length of the block; inside a transaction of this thread's, that one's."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield Reader(self._connection)
+                return
+            with self._turn("DEFERRED"):
+                yield Reader(self._connection)
 
     @contextlib.contextmanager
     def _turn(self, kind: str) -> Iterator[None]:
         connection = self._connection
         with self._lock, in_words(self.path):
             if connection.in_transaction:
-                raise RuntimeError("a transaction of this store is open already: use its reads")
+                raise RuntimeError("a transaction of this store is open already: use that one")
             connection.execute(f"BEGIN {kind}")
             try:
                 yield

@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.BigInteger),
         sa.Column("reason", sa.Text),
         sa.PrimaryKeyConstraint("id", name="pk_devices"),
+        sqlite_with_rowid=False,
     )
     in_use = sa.text("revoked_at IS NULL")
     op.create_index(
@@ -71,7 +72,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["authority_id"], ["authorities.id"], name="fk_certificates_authority_id"),
     )
     op.create_index("ix_certificates_device_id", "certificates", ["device_id"])
-    op.create_index("uq_certificates_authority_id_serial", "certificates", ["authority_id", "serial"], unique=True)
     row_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.create_table(
         "audit",
