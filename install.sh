@@ -447,6 +447,10 @@ make_plan() {
 }
 
 install_all() {
+    if [ -z "$root" ] && [ -z "${REDLATCH_PASSPHRASE_FILE:-}" ] && [ ! -t 0 ] && [ ! -e "$home" ] && ! has_option --no-passphrase; then
+        die "without root the CA keys are put under a passphrase, and there is no terminal to ask for it on" \
+            "name a file that holds it in REDLATCH_PASSPHRASE_FILE, or say: ./install.sh --yes -- --no-passphrase"
+    fi
     make_plan
     if [ ${#plan[@]} -eq 0 ]; then
         say "Everything is in place; nothing was changed."
