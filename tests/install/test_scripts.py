@@ -1,4 +1,4 @@
-"""install.sh and the scripts beside it, as far as that shows without installing anything. The whole: tests/install/whole."""
+"""install.sh and the scripts beside it, as far as that shows without installing; the whole is tests/install/whole."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("install.sh", "scripts/test", "scripts/check-wheel", "scripts/test-install", ".ci/run", "tests/install/whole",
-           "packaging/certbot-deploy-hook")  # fmt: skip
+SCRIPTS = (
+    "install.sh",
+    "scripts/test",
+    "scripts/check-wheel",
+    "scripts/test-install",
+    ".ci/run",
+    "tests/install/whole",
+    "packaging/certbot-deploy-hook",
+)
 NOBODY = 65534
 
 
 @pytest.fixture
 def checkout() -> Iterator[Path]:
-    """A copy of what install.sh needs, in a place that an unprivileged user may read; with an empty home beside it."""
+    """A copy of what install.sh needs where an unprivileged user may read it, with an empty home beside it."""
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     folder.chmod(0o755)
     for name in ("install.sh", "pyproject.toml", "README.md"):
@@ -40,8 +47,12 @@ def install(checkout: Path, *arguments: str, **environment: str) -> subprocess.C
     return subprocess.run(
         [*drop, str(checkout / "install.sh"), *arguments],
         env={"HOME": str(checkout / "home"), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **environment},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def contents(folder: Path) -> list[str]:
@@ -109,9 +120,18 @@ def test_a_removal_with_nothing_there_removes_nothing(checkout: Path) -> None:
 
 
 def test_a_failure_says_what_was_done_and_how_to_go_on(checkout: Path) -> None:
-    """A package registry that does not answer: the step, what it said, and that a second run goes on from there."""
-    done = install(checkout, "--yes", "--no-restart", "--", "--no-passphrase", "--user-dir", str(checkout / "home"),
-                   PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0")  # fmt: skip
+    """A package registry that does not answer: the step, what it said, and that a second run goes on."""
+    done = install(
+        checkout,
+        "--yes",
+        "--no-restart",
+        "--",
+        "--no-passphrase",
+        "--user-dir",
+        str(checkout / "home"),
+        PIP_INDEX_URL="http://127.0.0.1:9/",
+        PIP_RETRIES="0",
+    )
     assert done.returncode == 1
     assert "this step did not succeed: install redlatch" in done.stderr
     assert "run ./install.sh again: it goes on from there" in done.stderr
