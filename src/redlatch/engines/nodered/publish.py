@@ -1,0 +1,176 @@
+"""Publishes what the guard reads, into a folder that Node-RED's user may read and not write.
+
+Each file is replaced in one step; the guard's code lies in a folder named by its content, which a one-line guard.js
+points to. So a running Node-RED never sees half a guard, and an update never changes code under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from importlib import resources
+from pathlib import Path
+
+from redlatch.engines.nodered.users import User
+from redlatch.errors import FileProblem
+from redlatch.files import Owner, explained, make_dir, sync_dir, write_atomic
+from redlatch.settings import Settings
+
+_ENTRY = ("guard.js", "preload.js")
+_NOT_PUBLISHED = frozenset({"inspect.js"})
+_FOLDER = re.compile(r"guard-[0-9a-f]{12}")
+
+
+def guard_files() -> dict[str, bytes]:
+    """Name -> content of everything that runs inside Node-RED."""
+    folder = resources.files("redlatch.engines.nodered").joinpath("guard")
+    return {
+        entry.name: entry.read_bytes()
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        if entry.name.endswith((".js", ".json")) and entry.name not in _NOT_PUBLISHED
+    }
+
+
+def guard_hash(files: dict[str, bytes] | None = None) -> str:
+    """The first 12 hex digits of the SHA-256 over names, lengths and contents: which guard this is."""
+    digest = hashlib.sha256()
+    for name, content in sorted((guard_files() if files is None else files).items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def _owner(settings: Settings, group: int | None) -> Owner | None:
+    return Owner(0, group) if settings.system and group is not None else None
+
+
+def _modes(settings: Settings) -> tuple[int, int]:
+    """(folders, files): root's for Node-RED's group to read, or the one person's own."""
+    return (0o750, 0o640) if settings.system else (0o700, 0o600)
+
+
+def prepare(settings: Settings, user: User) -> None:
+    """Makes `published` (for that user's group to read) and `spool` (that user's own)."""
+    folder_mode, _ = _modes(settings)
+    make_dir(settings.published, mode=folder_mode, owner=_owner(settings, user.gid))
+    make_dir(settings.spool, mode=0o700, owner=Owner(user.uid, user.gid) if settings.system else None)
+
+
+def publish_guard(settings: Settings, group: int | None) -> str:
+    """Publishes the guard's code and returns its hash. `group`: the gid of Node-RED's user; None without root."""
+    files = guard_files()
+    name = f"guard-{guard_hash(files)}"
+    folder_mode, file_mode = _modes(settings)
+    owner = _owner(settings, group)
+    make_dir(settings.published, mode=folder_mode, owner=owner)
+    before = _current(settings)
+    folder = settings.published / name
+    make_dir(folder, mode=folder_mode, owner=owner)
+    for entry in files:
+        if not _same(folder / entry, files[entry], file_mode, owner):
+            write_atomic(folder / entry, files[entry], mode=file_mode, owner=owner)
+    sync_dir(settings.published)
+    for entry in _ENTRY:
+        if entry in files:
+            line = f'module.exports = require("./{name}/{entry}");\n'.encode("ascii")
+            if not _same(settings.published / entry, line, file_mode, owner):
+                write_atomic(settings.published / entry, line, mode=file_mode, owner=owner)
+    # A Node-RED that runs may still load files of the guard it was started with: that one stays until the next update.
+    for old in settings.published.iterdir():
+        if _FOLDER.fullmatch(old.name) and old.name not in (name, before):
+            shutil.rmtree(old, ignore_errors=True)
+    return name.removeprefix("guard-")
+
+
+def _current(settings: Settings) -> str | None:
+    try:
+        match = _FOLDER.search((settings.published / "guard.js").read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return match[0] if match else None
+
+
+def published_guard(settings: Settings) -> str | None:
+    """The hash of the guard that the next start of Node-RED loads, or None."""
+    name = _current(settings)
+    return name.removeprefix("guard-") if name else None
+
+
+def _same(path: Path, content: bytes, mode: int, owner: Owner | None) -> bool:
+    try:
+        state = path.lstat()
+        right = stat.S_ISREG(state.st_mode) and stat.S_IMODE(state.st_mode) == mode
+        mine = owner is None or (state.st_uid, state.st_gid) == (owner.uid, owner.gid)
+        return right and mine and path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def publish_file(settings: Settings, name: str, content: bytes, group: int | None) -> bool:
+    """Replaces one published file; False when it was the same already. Raises FileProblem (disk full, rights)."""
+    _, mode = _modes(settings)
+    owner = _owner(settings, group)
+    path = settings.published / name
+    if _same(path, content, mode, owner):
+        return False
+    write_atomic(path, content, mode=mode, owner=owner)
+    return True
+
+
+def publish_server(settings: Settings, pem: bytes, group: int | None) -> bool:
+    """server.pem: private key (PKCS#8, unencrypted), leaf, chain, in one file so that they never disagree."""
+    return publish_file(settings, "server.pem", pem, group)
+
+
+def publish_device_ca(settings: Settings, pem: bytes, group: int | None) -> bool:
+    """device-ca.pem: the CAs whose certificates the handshake accepts."""
+    return publish_file(settings, "device-ca.pem", pem, group)
+
+
+def publish_snapshot(settings: Settings, snapshot: bytes, group: int | None) -> bool:
+    """snapshot.json: the compiled devices and rules with their digest, exactly as they come."""
+    return publish_file(settings, "snapshot.json", snapshot, group)
+
+
+def published_snapshot(settings: Settings) -> dict[str, object] | None:
+    """What snapshot.json says, if its digest is right: redlatch's own file, read for status and repair."""
+    try:
+        line, digest, *_ = (settings.published / "snapshot.json").read_bytes().split(b"\n")
+        if hashlib.sha256(line).hexdigest().encode() != digest:
+            return None
+        value = json.loads(line)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def unpublish(settings: Settings) -> None:
+    """Removes published and spool, whatever lies in them; rmtree follows no links (Node-RED's user owns the spool)."""
+    for folder in (settings.published, settings.spool):
+        with explained("remove", folder), contextlib.suppress(FileNotFoundError):
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
+
+
+def untrusted_ancestors(path: Path) -> list[Path]:
+    """Folders above `path` (itself included) that somebody but root may change: who may rename them may replace
+    everything below. Sticky folders count as safe, as /tmp is for what root owns in it."""
+    found = []
+    place = path
+    for folder in (place, *place.parents):
+        try:
+            state = folder.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise FileProblem(f"cannot look at {folder}: {error.strerror}") from error
+        loose = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not state.st_mode & stat.S_ISVTX
+        if state.st_uid not in (0, os.geteuid()) or loose or stat.S_ISLNK(state.st_mode):
+            found.append(folder)
+    return found
