@@ -71,10 +71,10 @@ def pem_files(key: Key | None, cert: x509.Certificate, server_ca: x509.Certifica
 
 
 def _friendly(name: str) -> str:
-    """Leave out symbols and what is beyond the BMP (a friendlyName is a BMPString); never empty."""
+    """Leave out emoji and what is beyond the BMP (a friendlyName is a BMPString); never empty."""
     kept = "".join(
         c
         for c in unicodedata.normalize("NFC", name)
-        if c <= "\uffff" and unicodedata.category(c)[0] in "LMNPZ" and c not in "\ufe0e\ufe0f\u20e3"
+        if c <= "\uffff" and unicodedata.category(c) not in ("So", "Cf") and c not in "\ufe0e\ufe0f\u20e3"
     )
     return " ".join(kept.split()) or "redlatch device"

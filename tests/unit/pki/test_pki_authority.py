@@ -278,7 +278,6 @@ def test_name_constraints_are_critical_and_cover_every_usual_form(
     assert forms == {
         x509.DNSName,
         x509.IPAddress,
-        x509.DirectoryName,
         x509.RFC822Name,
         x509.UniformResourceIdentifier,
     }
