@@ -1,4 +1,4 @@
-"""Clients that do exactly what a test says, also what no decent client does: TLS, HTTP/1.1, websockets, by hand."""
+"""Clients that do exactly what a test says, also what no decent client does: TLS, HTTP, websockets, by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 SECONDS = 10
 
@@ -144,7 +144,7 @@ class Connection:
     def close(self) -> None:
         self.socket.close()
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -43,7 +43,7 @@ def free_port() -> int:
 def write_settings(
     user_dir: Path, *, published: Path | None = None, body: str = "", flows: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
-    """A settings.js (`body`: further properties of the object), with redlatch's block when `published` is given."""
+    """A settings.js with `body` as further properties, and redlatch's block when `published` is given."""
     user_dir.mkdir(parents=True, exist_ok=True)
     settings = user_dir / "settings.js"
     text = (

@@ -115,13 +115,15 @@ class Claims {
       const file = path.join(this.folder, name);
       const temporary = path.join(this.folder, `.${name}.${process.pid}`);
       const text = content();
-      fs.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, (problem, descriptor) => {
-        // A remainder of ours goes, and the next change or heartbeat writes.
-        if (problem) return fs.unlink(temporary, done);
-        return fs.write(descriptor, text, (failed) => {
-          fs.close(descriptor, () => {
-            if (failed) fs.unlink(temporary, done);
-            else fs.rename(temporary, file, done);
+      // What an earlier process of this id left behind goes first: in a container the id is always the same.
+      fs.unlink(temporary, () => {
+        fs.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, (problem, descriptor) => {
+          if (problem) return done();
+          return fs.write(descriptor, text, (failed) => {
+            fs.close(descriptor, () => {
+              if (failed) fs.unlink(temporary, done);
+              else fs.rename(temporary, file, done);
+            });
           });
         });
       });

@@ -87,7 +87,7 @@ class Door {
   }
 
   arrive(raw) {
-    raw.on("error", ignore); // until TLS takes over; a reset must not end the process
+    raw.on("error", ignore); // a reset must not end the process
     if (raw.remoteAddress === undefined) {
       raw.destroy();
       return;
@@ -98,7 +98,8 @@ class Door {
       this.turnAway(raw, address);
       return;
     }
-    const ticket = { raw, name: nameOf(raw), address, group, deadline: performance.now() + DEADLINE_MS, bucket: null };
+    const deadline = performance.now() + DEADLINE_MS;
+    const ticket = { raw, name: nameOf(raw), address, group, deadline, bucket: null, released: false };
     this.open.set(ticket.name, ticket);
     this.counts.set(group, (this.counts.get(group) || 0) + 1);
     raw.once("close", () => this.release(ticket));
@@ -129,7 +130,6 @@ class Door {
         return;
       }
       raw.unshift(chunk);
-      raw.removeListener("error", ignore);
       this.proceed(raw);
     } else if (isPrivate(ticket.address)) {
       this.readHead(ticket, chunk);
@@ -233,8 +233,9 @@ class Door {
   }
 
   release(ticket) {
-    if (this.open.get(ticket.name) !== ticket) return;
-    this.open.delete(ticket.name);
+    if (ticket.released) return;
+    ticket.released = true;
+    if (this.open.get(ticket.name) === ticket) this.open.delete(ticket.name);
     const left = this.counts.get(ticket.group) - 1;
     if (left > 0) this.counts.set(ticket.group, left);
     else this.counts.delete(ticket.group);

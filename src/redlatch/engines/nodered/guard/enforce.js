@@ -11,6 +11,7 @@ const page = require("./page.js");
 const { SNAPSHOT, SERVER, DEVICE_CA } = require("./published.js");
 
 const VISITOR = Symbol("redlatch.visitor");
+const NO_RENEGOTIATION = 0x40000000; // OpenSSL's SSL_OP_NO_RENEGOTIATION; not every Node.js names it
 const SWEEP_MS = 30000; // at the latest: a clock that jumps forward does not tell timers
 const SOONEST_MS = 50;
 const REFUSED_BY_TLS = { CERT_HAS_EXPIRED: "expired", CERT_NOT_YET_VALID: "not-yet-valid" };
@@ -68,6 +69,7 @@ class Enforcement {
       requestCert: true,
       rejectUnauthorized: this.strict,
       minVersion: "TLSv1.2",
+      secureOptions: NO_RENEGOTIATION, // the certificate of a connection is the one that it began with
       handshakeTimeout: 5000,
     };
   }
@@ -85,11 +87,11 @@ class Enforcement {
     });
     server.emit = function emit(event, first, second, third) {
       if (event === "request") return guard.admits(first, second) ? forward.call(this, event, first, second) : true;
-      return guard.other(this, forward, event, first, second, third, arguments);
+      return guard.other(this, forward, event, first, second, third);
     };
   }
 
-  other(server, forward, event, first, second, third, all) {
+  other(server, forward, event, first, second, third) {
     switch (event) {
       case "connection":
         this.closedOnError(first, () => this.door.arrive(first));
@@ -116,7 +118,7 @@ class Enforcement {
         break;
       default:
     }
-    return forward.apply(server, all);
+    return forward.call(server, event, first, second, third);
   }
 
   closedOnError(socket, work) {
@@ -330,8 +332,11 @@ class Enforcement {
       this.claims.inForce();
     }
     let next = Infinity;
-    for (const socket of this.sockets) next = Math.min(next, Math.max(socket[VISITOR].until, 0));
-    if (this.sockets.size > 0) this.sweepBy(next);
+    for (const socket of this.sockets) {
+      const visitor = socket[VISITOR];
+      if (visitor.entry !== null) next = Math.min(next, visitor.until);
+    }
+    if (next < Infinity) this.sweepBy(next);
   }
 
   // --- telling -----------------------------------------------------------------------------------------------------

@@ -67,7 +67,8 @@ function serve(enforcement) {
     if (given === options) {
       https.createServer = createServer;
       arm(server, enforcement);
-      if (published.snapshot !== null) claims.start(published.snapshot.snapshot.spool);
+      // Without a snapshot the place beside us is the likely one: somebody should learn that there is none.
+      claims.start(published.snapshot === null ? path.join(FOLDER, "../spool") : published.snapshot.snapshot.spool);
       published.follow(
         (names, noticed) => enforcement.changed(names, noticed),
         () => claims.inForce(),
