@@ -1,4 +1,4 @@
-"""install.sh and the scripts beside it, as far as that shows without installing; the whole is tests/install/whole."""
+"""install.sh and the scripts beside it, without installing anything; the whole is tests/install/whole."""
 
 from __future__ import annotations
 
