@@ -330,15 +330,20 @@ install_hook() {
 }
 
 # --- the lock, the start, the proof --------------------------------------------------------------------------------
-# One fact of `redlatch where --json` about the Node-RED it found: user, user_dir, unit, pid, program, node.
+# One fact of the Node-RED that is, or was, locked: user, uid, user_dir, unit; `pid` when it runs without being a unit.
 node_red_fact() {
-    "$redlatch" where --json 2>/dev/null | "$prefix/venv/bin/python" -c '
-import json, sys
-try:
-    fact = (json.load(sys.stdin).get("node_red") or {}).get(sys.argv[1])
-except ValueError:
-    fact = None
-print("" if fact is None else fact)' "$1"
+    "$prefix/venv/bin/python" -I - "$1" 2>/dev/null <<'PYTHON' || true
+import os, sys
+from redlatch.bootstrap import present_config
+from redlatch.engines.nodered.processes import find_processes
+from redlatch.settings import from_environment
+
+target = present_config(from_environment(None, os.environ)).target
+if sys.argv[1] == "pid":
+    print(*[one.pid for one in find_processes() if one.uid == target.uid and not one.container][:1])
+else:
+    print(getattr(target, sys.argv[1]) or "")
+PYTHON
 }
 run_up() {
     local options=("${up_options[@]}")
