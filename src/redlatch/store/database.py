@@ -122,7 +122,7 @@ class Store:
                 rows = self._connection.execute(sql.SCHEMA_VERSION).fetchall()
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):
-                    raise damaged(str(self.path), "it is no store of redlatch's") from error
+                    raise damaged("it is no store of redlatch's", self.path) from error
                 raise
         version = str(rows[0][0]) if len(rows) == 1 else ""
         if version in VERSIONS[:-1]:
@@ -134,7 +134,7 @@ class Store:
                 hint="install that version of redlatch again; nothing was changed",
             )
         elif version != VERSIONS[-1]:
-            raise damaged(str(self.path), f"its version {version!r} is unknown")
+            raise damaged(f"its version {version!r} is unknown", self.path)
 
     def _upgrade(self) -> None:
         from redlatch.store.migrate import upgrade_sqlite

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from redlatch.errors import Busy, RedlatchError, StoreError
 
-_DAMAGED = "restore the newest backup of the authority folder; every key that was issued is still recorded there"
+_DAMAGED = "restore the authority folder from a backup; the engine keeps enforcing what it was given last"
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def explained(error: sqlite3.Error, path: Path) -> RedlatchError:
         what = "it may not be written by the present user, or lies on a read-only disk"
         hint = "run the command as the user it belongs to (with sudo for a system-wide installation)"
     elif code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return StoreError(f"the store {path} is damaged: {error}", hint=_DAMAGED)
+        return damaged(str(error), path)
     elif code == sqlite3.SQLITE_IOERR:
         what = f"the disk failed or is full ({error})"
         hint = "look at the disk's space and the system log, then try again; nothing was changed"
@@ -44,6 +44,6 @@ def explained(error: sqlite3.Error, path: Path) -> RedlatchError:
     return StoreError(f"cannot use the store {path}: {what}", hint=hint)
 
 
-def damaged(path: str, why: str) -> StoreError:
+def damaged(why: str, path: Path | None = None) -> StoreError:
     """For content that no redlatch wrote."""
-    return StoreError(f"the store {path} is damaged: {why}", hint=_DAMAGED)
+    return StoreError(f"the store{f' {path}' if path else ''} is damaged: {why}", hint=_DAMAGED)

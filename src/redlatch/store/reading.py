@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from redlatch import audit
 from redlatch.audit import Entry, Event, Head, Verification
-from redlatch.errors import StoreError
 from redlatch.store import statements as sql
+from redlatch.store.problems import damaged
 from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, Site
+
+T = TypeVar("T")
 
 _EVERYTHING = 2**62  # LIMIT: PostgreSQL knows no -1, SQLite no NULL
 
@@ -50,54 +52,43 @@ class Reader:
 
     def site(self) -> Site:
         """The one site of this store."""
-        row = self._one(sql.SITE)
-        if row is None:
-            raise StoreError(
-                "the store has no site", hint="restore a backup, or remove the store and set up again"
-            )
-        return Site(row[0], when(row[1]), row[2], json.loads(row[3]))
+        return self._only(sql.SITE, _site)
 
     def authorities(self, kind: str) -> tuple[AuthorityRow, ...]:
         """All authorities of `kind` ("server" or "device"), oldest first, retired ones too."""
-        return tuple(
-            AuthorityRow(row[0], row[1], row[2], row[3], when(row[4]), maybe_when(row[5]))
-            for row in self._all(sql.AUTHORITIES, {"kind": kind})
-        )
+        return self._all(sql.AUTHORITIES, {"kind": kind}, _authority)
 
     def device_by_name(self, name_key: str) -> Device | None:
         """The device in use under this name (as `pki.names.name_key` makes it); revoked ones have none."""
-        return _device(self._one(sql.DEVICE_BY_NAME, {"name_key": name_key}))
-
-    def devices_by_slug(self, user_slug: str) -> tuple[Device, ...]:
-        """Devices whose owner is known to Node-RED by that user name, at most 100; revoked ones too."""
-        return tuple(_known_device(row) for row in self._all(sql.DEVICES_BY_SLUG, {"user_slug": user_slug}))
+        return self._one(sql.DEVICE_BY_NAME, {"name_key": name_key}, _device)
 
     def device_by_id(self, device_id: str) -> Device | None:
         """The device, revoked or not."""
-        return _device(self._one(sql.DEVICE_BY_ID, {"id": device_id}))
+        return self._one(sql.DEVICE_BY_ID, {"id": device_id}, _device)
+
+    def devices_by_slug(self, user_slug: str) -> tuple[Device, ...]:
+        """Devices, revoked ones too, that are this Node-RED user (at most 100: whose it is shows after one)."""
+        return self._all(sql.DEVICES_BY_SLUG, {"user_slug": user_slug}, _device)
 
     def devices(self, *, after: str | None = None, limit: int | None = None) -> tuple[Device, ...]:
         """Devices by name, revoked ones too; for pages, `after` is the id of the last one seen."""
         number = _EVERYTHING if limit is None else limit
         if after is None:
-            rows = self._all(sql.DEVICES, {"limit": number})
-        else:
-            rows = self._all(sql.DEVICES_AFTER, {"after": after, "limit": number})
-        return tuple(_known_device(row) for row in rows)
+            return self._all(sql.DEVICES, {"limit": number}, _device)
+        return self._all(sql.DEVICES_AFTER, {"after": after, "limit": number}, _device)
 
     def certificates(self, device_id: str) -> tuple[Certificate, ...]:
         """All certificates of a device, oldest first."""
-        return tuple(_certificate(row) for row in self._all(sql.CERTIFICATES, {"device_id": device_id}))
+        return self._all(sql.CERTIFICATES, {"device_id": device_id}, _certificate)
 
     def certificate(self, fingerprint: str) -> Certificate | None:
         """The certificate with this SHA-256 of its DER (64 hex digits)."""
-        row = self._one(sql.CERTIFICATE, {"fingerprint": fingerprint})
-        return None if row is None else _certificate(row)
+        return self._one(sql.CERTIFICATE, {"fingerprint": fingerprint}, _certificate)
 
     def active_certificates(self) -> Iterator[ActiveCertificate]:
         """What the snapshot lists, by fingerprint; expired ones too: the engine then says so."""
         for row in self._connection.execute(sql.ACTIVE_CERTIFICATES, {}):
-            yield ActiveCertificate(row[0], row[1], row[2], row[3], when(row[4]), when(row[5]))
+            yield _made(_active, row)
 
     def audit_events(self, after: int = 0) -> Iterator[Entry]:
         """The events with a number above `after`, each with the hash stored beside it."""
@@ -106,26 +97,48 @@ class Reader:
 
     def audit_head(self) -> Head:
         """The recorded end of the chain."""
-        row = self._one(sql.HEAD)
-        return Head(row[1], row[2])
+        return self._only(sql.HEAD, _head)[1]
 
     def verify_audit(self) -> Verification:
         """Whether the audit events are whole, from the site's genesis to the recorded end."""
-        uuid, seq, digest = self._one(sql.HEAD)
-        return audit.verify(self.audit_events(), start=audit.genesis(uuid), head=Head(seq, digest))
+        uuid, head = self._only(sql.HEAD, _head)
+        return audit.verify(self.audit_events(), start=audit.genesis(uuid), head=head)
 
-    def _one(self, statement: str, parameters: Mapping[str, object] | None = None) -> Any:
-        return self._connection.execute(statement, parameters or {}).fetchone()
+    def _only(self, statement: str, make: Callable[[Any], T]) -> T:
+        """The one row that every store has."""
+        found = self._one(statement, {}, make)
+        if found is None:
+            raise damaged("it has no site")
+        return found
 
-    def _all(self, statement: str, parameters: Mapping[str, object]) -> Any:
-        return self._connection.execute(statement, parameters).fetchall()
+    def _one(self, statement: str, parameters: Mapping[str, object], make: Callable[[Any], T]) -> T | None:
+        row = self._connection.execute(statement, parameters).fetchone()
+        return None if row is None else _made(make, row)
+
+    def _all(self, statement: str, parameters: Mapping[str, object], make: Callable[[Any], T]) -> tuple[T, ...]:
+        return tuple(_made(make, row) for row in self._connection.execute(statement, parameters))
 
 
-def _device(row: Any) -> Device | None:
-    return None if row is None else _known_device(row)
+def _made(make: Callable[[Any], T], row: Any) -> T:
+    """A record of a row; StoreError for content that no redlatch wrote (SQLite holds any type in any column)."""
+    try:
+        return make(row)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise damaged(str(error)) from error
 
 
-def _known_device(row: Any) -> Device:
+def _site(row: Any) -> Site:
+    config = json.loads(row[3])
+    if not isinstance(config, dict):
+        raise TypeError("the configuration is no object")
+    return Site(row[0], when(row[1]), row[2], config)
+
+
+def _authority(row: Any) -> AuthorityRow:
+    return AuthorityRow(row[0], row[1], row[2], row[3], when(row[4]), maybe_when(row[5]))
+
+
+def _device(row: Any) -> Device:
     return Device(row[0], row[1], row[2], row[3], row[4], when(row[5]), maybe_when(row[6]), row[7])
 
 
@@ -142,6 +155,17 @@ def _certificate(row: Any) -> Certificate:
         row[8],
         row[9],
     )
+
+
+def _active(row: Any) -> ActiveCertificate:
+    return ActiveCertificate(row[0], row[1], row[2], row[3], when(row[4]), when(row[5]))
+
+
+def _head(row: Any) -> tuple[str, Head]:
+    uuid, seq, digest = row
+    if not (isinstance(uuid, str) and isinstance(seq, int) and isinstance(digest, bytes)):
+        raise TypeError("the end of the audit chain is no number and hash")
+    return uuid, Head(seq, digest)
 
 
 def _entry(row: Any) -> Entry:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from redlatch.audit import KINDS, Event, canonical_json, chain_hash
-from redlatch.errors import Conflict, NotFound, StoreError
+from redlatch.errors import Conflict, NotFound
 from redlatch.store import statements as sql
 from redlatch.store.reading import Connection, Reader, Rows
 from redlatch.store.records import AuthorityRow, Certificate, Device
@@ -28,17 +29,10 @@ class Transaction(Reader):
         self.now = _seconds(now)
         self._unrecorded = ""
         self._touched = False
-        row = self._one(sql.LOCK_HEAD)
-        if row is None:
-            raise StoreError(
-                "the store has no site", hint="restore a backup, or remove the store and set up again"
-            )
-        self._revision: int = row[0]
-        self._seq: int = row[1]
-        self._hash: bytes = row[2]
+        self._revision, self._seq, self._hash = self._only(sql.LOCK_HEAD, _head)
 
     def record(self, kind: str, /, **data: object) -> Event:
-        """Writes the audit event for the changes made since the last one. `data` is JSON without floats."""
+        """Writes the audit event for the changes made since the last one. `data` is what JSON can say."""
         if kind not in KINDS:
             raise ValueError(f"{kind} is no kind of audit event; redlatch.audit.KINDS lists them")
         event = Event(self._seq + 1, self.now, self.actor, kind, data)
@@ -219,6 +213,13 @@ class Transaction(Reader):
             f"there is a device {other.name!r} already",
             hint="choose another name; renew that device for a new key, or revoke it to free its name",
         )
+
+
+def _head(row: Any) -> tuple[int, int, bytes]:
+    revision, seq, digest = row
+    if not (isinstance(revision, int) and isinstance(seq, int) and isinstance(digest, bytes)):
+        raise TypeError("the end of the audit chain is no number and hash")
+    return revision, seq, digest
 
 
 def _unix(time: datetime) -> int:
