@@ -16,7 +16,8 @@ from tests.support.wait import until
 
 # The hash of "password" in Node-RED's own documentation on securing it.
 PASSWORD_HASH: Final = "$2a$08$zZWtXTja0fB1pzD4sHCMyOCMYz2Z6dNbM6tl8sJogENOMcxWV9DN."
-OWN_AUTH: Final = f'adminAuth: {{type: "credentials", users: [{{username: "old", password: "{PASSWORD_HASH}", permissions: "*"}}]}}'
+_OWN_USER: Final = f'{{username: "old", password: "{PASSWORD_HASH}", permissions: "*"}}'
+OWN_AUTH: Final = f'adminAuth: {{type: "credentials", users: [{_OWN_USER}]}}'
 OLD_TOKEN: Final = "token-of-an-old-session"
 ROLES: Final = ("owner", "admin", "viewer", "user", "thing")
 
@@ -36,10 +37,10 @@ FLOWS: Final[list[dict[str, Any]]] = [
     {"id": "asked", "type": "http in", "z": "home", "url": "/look", "method": "get", "wires": [["search"]]},
     {"id": "search", "type": "function", "z": "home", "func": LOOK, "outputs": 1, "wires": [["answer", "shout"]]},
     {"id": "answer", "type": "http response", "z": "home", "wires": []},
-    {"id": "shout", "type": "debug", "z": "home", "active": True, "tosidebar": True, "complete": "payload", "wires": []},
+    {"id": "shout", "type": "debug", "z": "home", "active": True, "complete": "payload"},
     {"id": "base", "type": "ui-base", "name": "D", "path": "/dashboard"},
     {"id": "theme", "type": "ui-theme", "name": "T", "colors": {}, "sizes": {}},
-    {"id": "page", "type": "ui-page", "name": "P", "ui": "base", "path": "/page", "layout": "grid", "theme": "theme"},
+    {"id": "page", "type": "ui-page", "name": "P", "ui": "base", "path": "/page", "theme": "theme"},
 ]  # fmt: skip
 
 
@@ -171,10 +172,13 @@ def test_what_flows_see_is_of_no_use_elsewhere(replaced: House) -> None:
         settings = replaced.ask("viewer", "GET", "/settings", headers=headers).json()
         assert settings["user"] == {"username": "viewer-name", "permissions": "read"}
         assert replaced.ask("user", "GET", "/settings", headers=headers).status == 403
+        with replaced.comms("viewer") as comms:
+            comms.send_text(json.dumps({"auth": value}))
+            assert json.loads(comms.receive()) == {"auth": "fail"}
 
 
 def test_old_passwords_and_sessions_are_worth_nothing(replaced: House) -> None:
-    """The replaced adminAuth gives no token any more, and a token that it gave before makes nobody of that name."""
+    """The replaced adminAuth gives no token any more, and one that it gave before counts no more."""
     form = {"client_id": "node-red-editor", "grant_type": "password", "scope": "*", "username": "old"}
     assert replaced.ask("admin", "POST", "/auth/token", {**form, "password": "password"}).status in (400, 404)
     settings = replaced.ask("viewer", "GET", "/settings", headers={"Authorization": f"Bearer {OLD_TOKEN}"}).json()
@@ -198,7 +202,7 @@ def test_own_admin_auth_is_left_alone(kept: House) -> None:
 
 
 def test_user_settings_survive_a_new_phone(replaced: House) -> None:
-    """Settings belong to the person's user name: another device of that name finds them, another person does not."""
+    """Settings belong to the person's user name: their next device finds them, another person does not."""
     assert replaced.ask("admin", "POST", "/settings/user", {"menu-menu-item-palette": False}).status == 204
     replaced.devices["new phone"] = replaced.site.device("admin-name", "owner")
     wait_for(replaced, "new phone")
