@@ -82,7 +82,7 @@ def enforce(site: Site) -> Force:
         return Force(snapshot.version, "recorded", note="nothing enforces this site yet: run redlatch up")
     data = encode(snapshot)
     try:
-        publish.publish_snapshot(site.settings, data, gid=config.target.gid)
+        publish.publish_snapshot(site.settings, data, config.target.gid)
     except RedlatchError as error:
         return Force(snapshot.version, "recorded", note=f"not published: {error.message}")
     return _await(site, config, snapshot.version, digest(data))
@@ -93,24 +93,18 @@ def _await(site: Site, config: Config, version: int, expected: str) -> Force:
         return Force(version, "published", note="Node-RED is not locked: run redlatch up")
     uid = config.target.uid
     deadline = time.monotonic() + IN_FORCE_SECONDS
-    if running(site, uid) is None:
+    claim = running(site, uid)
+    if claim is None:
         return Force(version, "published", note="Node-RED is not running; it will start with this")
-    while True:
-        claim = claims.read_in_force(site.settings, uid)
-        if claim is not None and claim.version > version:  # a later change overtook this one, which it contains
+    while claim is not None and time.monotonic() < deadline:
+        if claim.version > version:  # a later change overtook this one, which it contains
             return Force(version, "in-force")
-        if claim is not None and claim.version == version and claim.digest == expected:
+        if claim.version == version and claim.digest == expected:
             return Force(version, "in-force", closed=claim.closed, ms=claim.ms)
-        if time.monotonic() > deadline:
-            break
         time.sleep(0.005)
-    problem = claim.problem if claim is not None else None
-    return Force(
-        version,
-        "published",
-        note=f"the guard has not confirmed it within {IN_FORCE_SECONDS:.0f} s"
-        + (f": {problem}" if problem else ""),
-    )
+        claim = running(site, uid)
+    note = f"the guard has not confirmed it within {IN_FORCE_SECONDS:.0f} s"
+    return Force(version, "published", note=f"{note}: {claim.problem}" if claim and claim.problem else note)
 
 
 def running(site: Site, uid: int) -> claims.InForce | None:

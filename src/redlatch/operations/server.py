@@ -228,7 +228,7 @@ def _publish_pair(site: Site, config: Config, pair: Any) -> None:
 
     target = site.target()
     with exclusive(site.settings):
-        publish.publish_server(site.settings, server_pem(pair), gid=target.gid)
+        publish.publish_server(site.settings, server_pem(pair), target.gid)
 
 
 def _why_renew(config: Config, leaf: x509.Certificate | None, now: datetime) -> list[str]:

@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redlatch.engines.nodered import adopt, dropin, locate, publish, scan, users
-from redlatch.engines.nodered.inspection import Inspection, inspect_settings
-from redlatch.errors import InvalidInput, NotAdoptable, NotSetUp, UsageError
+from redlatch.engines.nodered import dropin, edit, locate, publish, scan, users
+from redlatch.engines.nodered.flows import read_flows
+from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
+from redlatch.errors import InvalidInput, NotSetUp, UsageError
 from redlatch.files import make_dir
 from redlatch.operations import machine, server
 from redlatch.operations.publishing import Force, enforce
@@ -69,12 +70,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
     if user_dir is None and settings_file is None and present is not None and present.target is not None:
         user_dir, settings_file = Path(present.target.user_dir), Path(present.target.settings_file)
     node_red = locate.locate(user_dir=user_dir, settings_file=settings_file, environ=environ)
-    inspection = inspect_settings(node_red)
-    if not inspection.ok:
-        raise NotAdoptable(
-            f"{node_red.settings_file} cannot be loaded: {inspection.error}",
-            hint="mend the file (node --check names the line), start Node-RED once, then run redlatch up again",
-        )
+    inspection = _inspect(node_red)
     config = _config(options, node_red, inspection, present)
     return Plan(
         settings=settings,
@@ -83,11 +79,27 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         config=config,
         first_time=present is None,
         changes=tuple(_changes(settings, node_red, inspection, config, present)),
-        findings=tuple(scan.what_will_break(node_red, inspection)),
-        warnings=tuple(_warnings(settings, node_red, inspection, config)),
+        findings=tuple(_findings(node_red, inspection, config)),
+        warnings=tuple(_warnings(settings, node_red, inspection)),
         found_certificates=tuple(server.found_public_certificates()) if config.server_files is None else (),
         addresses=tuple(str(one) for one in machine.private_addresses()),
     )
+
+
+def _inspect(node_red: locate.NodeRed) -> Inspection:
+    """What Node-RED would load; where there is no settings.js yet, what its own default says."""
+    if not node_red.settings_exist and node_red.program is not None:
+        return Inspection(ok=True)
+    inspection = inspect_settings(node_red)
+    if not inspection.ok:
+        raise not_adoptable(node_red.settings_file, inspection)
+    return inspection
+
+
+def _findings(node_red: locate.NodeRed, inspection: Inspection, config: Config) -> list[scan.Finding]:
+    flows = read_flows(node_red, user_dir=inspection.user_dir, flow_file=inspection.flow_file)
+    own = (*config.hosts, *(str(one) for one in machine.private_addresses()))
+    return scan.what_will_break(inspection, flows, names=own)
 
 
 def _config(options: Options, node_red: locate.NodeRed, inspection: Inspection, present: Config | None) -> Config:
@@ -107,7 +119,7 @@ def _config(options: Options, node_red: locate.NodeRed, inspection: Inspection, 
         port=port,
         keep_auth=options.keep_auth or base.keep_auth,
         admin_root=inspection.admin_root,
-        dashboards=tuple(scan.dashboard_prefixes(node_red, inspection)),
+        dashboards=inspection.dashboards,
         server_files=server_files,
         target=Target(
             user=node_red.user.name,
@@ -115,7 +127,7 @@ def _config(options: Options, node_red: locate.NodeRed, inspection: Inspection, 
             gid=node_red.user.gid,
             user_dir=str(node_red.user_dir),
             settings_file=str(node_red.settings_file),
-            listen_port=port or inspection.ui_port,
+            listen_port=port or inspection.port,
             unit=node_red.unit,
         ),
     )
@@ -130,6 +142,8 @@ def _changes(
         changes.append(f"make two CAs, one for the devices and one for the server, in {settings.authority}")
     elif present != replace(config, adopted=present.adopted):
         changes.append("change the configuration of this site")
+    if not node_red.settings_exist:
+        changes.append(f"create {node_red.settings_file} from Node-RED's own default")
     if not inspection.guarded:
         changes.append(f"publish the guard, the server key and the list of devices to {settings.published}")
         changes.append(f"add three marked lines at the end of {node_red.settings_file}")
@@ -137,13 +151,17 @@ def _changes(
             changes.append(f"override its https setting ({inspection.https_summary}); the lines stay in the file")
         if inspection.admin_auth != "none" and not config.keep_auth:
             changes.append("override its adminAuth: the certificate's role decides (--keep-auth leaves it)")
-    if node_red.unit and settings.system and not dropin.is_present(node_red.unit):
-        changes.append(f"add a drop-in to {node_red.unit} that refuses to start Node-RED without the guard")
+    planned = dropin.plan_dropin(node_red, settings)
+    if planned is not None and not dropin.dropin_present(planned):
+        changes.append(f"add {planned.path}: systemd then refuses to start Node-RED without the guard")
     return changes
 
 
-def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspection, config: Config) -> list[str]:
-    warnings = [*inspection.warnings, *users.root_powers(node_red.user)]
+def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspection) -> list[str]:
+    warnings = [*node_red.warnings, *inspection.warnings, *users.root_powers(node_red.user)]
+    planned = dropin.plan_dropin(node_red, settings)
+    if planned is not None:
+        warnings += planned.warnings
     if not settings.system:
         warnings.append(
             "without root, flows run as the user who owns the CA keys; run it with sudo to give these a user "
@@ -193,9 +211,9 @@ def prepare(
             tx.record("site.changed", names=list(wanted.names), mode=wanted.mode, settings=target.settings_file)
             tx.touch()
     with exclusive(settings):
-        publish.make_folders(settings, uid=target.uid, gid=target.gid)
-        publish.publish_guard(settings, gid=target.gid)
-        publish.publish_device_ca(settings, _device_cas(site), gid=target.gid)
+        publish.prepare(settings, plan.node_red.user)
+        publish.publish_guard(settings, target.gid)
+        publish.publish_device_ca(settings, _device_cas(site), target.gid)
     server.refresh(site)
     return site
 
@@ -247,16 +265,15 @@ class Locked:
 def lock(site: Site, plan: Plan) -> Locked:
     """Puts the block into settings.js, proves that it takes effect, and has systemd insist on it."""
     with exclusive(site.settings):
-        changed = adopt.adopt(plan.node_red, site.settings.published)
-        with_dropin = False
-        if plan.node_red.unit and site.settings.system:
-            changed = dropin.install(plan.node_red, site.settings.published) or changed
-            with_dropin = True
+        changed = edit.adopt(plan.node_red, site.settings.published).changed
+        planned = dropin.plan_dropin(plan.node_red, site.settings)
+        if planned is not None:
+            changed = dropin.install_dropin(planned) or changed
     if changed or not site.config().adopted:
         with changing(site) as tx:
             set_config(tx, adopted=True)
             tx.record("node-red.adopted", settings=str(plan.node_red.settings_file), user=plan.node_red.user.name)
-    return Locked(changed, with_dropin, enforce(site))
+    return Locked(changed, planned is not None, enforce(site))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +288,11 @@ def down_plan(site: Site, environ: Mapping[str, str]) -> tuple[locate.NodeRed, t
     """The Node-RED that would be unlocked, and what would be removed; changes nothing."""
     target = site.target()
     node_red = locate.locate(
-        user_dir=Path(target.user_dir), settings_file=Path(target.settings_file), environ=environ, for_release=True
+        user_dir=Path(target.user_dir), settings_file=Path(target.settings_file), environ=environ
     )
     removed = [f"redlatch's lines in {target.settings_file} (every other line stays)"]
-    if target.unit and site.settings.system and dropin.is_present(target.unit):
-        removed.append(f"the drop-in of {target.unit}")
+    if site.settings.system:
+        removed += [f"the drop-in of {unit}" for unit in dropin.dropins_installed()]
     removed += [f"{site.settings.published}", f"{site.settings.spool}"]
     return node_red, tuple(removed)
 
@@ -284,12 +301,13 @@ def down(site: Site, environ: Mapping[str, str]) -> Unlocked:
     """Removes exactly what `up` added to Node-RED; devices and CAs stay, so that `up` can lock again."""
     node_red, removed = down_plan(site, environ)
     with exclusive(site.settings):
-        adopt.release(node_red)
-        if node_red.unit and site.settings.system:
-            dropin.remove(node_red)
+        if site.settings.system:
+            for unit in dropin.dropins_installed():
+                dropin.remove_dropin(unit)
+        edit.release(node_red)
     with changing(site) as tx:
         set_config(tx, adopted=False)
         tx.record("node-red.released", settings=str(node_red.settings_file))
     with exclusive(site.settings):
-        publish.remove(site.settings)
+        publish.unpublish(site.settings)
     return Unlocked(removed, (f"devices, CAs and audit trail in {site.settings.authority}",))

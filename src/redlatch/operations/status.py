@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from redlatch.engines.nodered import claims, dropin, locate, publish, users
@@ -86,9 +86,10 @@ def _is_locked(
             else f"{target.settings_file} cannot be loaded ({inspection.error}); Node-RED will not start with it"
         )
     warnings.extend(users.root_powers(node_red.user))
-    if target.unit and site.settings.system and config.adopted and not dropin.is_present(target.unit):
-        warnings.append(f"the drop-in of {target.unit} is gone; run: redlatch up")
-    if config.adopted and publish.guard_hash_published(site.settings) != publish.guard_hash_packaged():
+    planned = dropin.plan_dropin(node_red, site.settings)
+    if planned is not None and config.adopted and not dropin.dropin_present(planned):
+        warnings.append(f"{planned.path} is gone or was changed; run: redlatch up")
+    if config.adopted and publish.published_guard(site.settings) != publish.guard_hash():
         warnings.append("the published guard is not this redlatch's; run: redlatch up, then restart Node-RED")
     return inspection.ok and inspection.guarded
 
