@@ -104,7 +104,7 @@ def test_of_simultaneous_redemptions_exactly_one_wins(serve: Serve) -> None:
         issued.append(kind)
         return PARCEL
 
-    served = serve(issue, receipt_wait=5)
+    served = serve(issue, receipt_wait=0.5)
     together = threading.Barrier(8)
     body = json.dumps({"token": served.token}).encode()
     head = (

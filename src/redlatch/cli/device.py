@@ -1,0 +1,336 @@
+"""`redlatch device ...`: who holds a key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from redlatch.cli.framework import PATH, LazyGroup, command
+from redlatch.cli.handing import FORMATS, Delivery, chosen_format, read_csr
+from redlatch.cli.output import Output, day
+from redlatch.cli.session import Session
+from redlatch.policy.model import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redlatch.operations.devices import Issued, Shown
+    from redlatch.operations.publishing import Force
+    from redlatch.pki.keys import KeyKind
+    from redlatch.store import Certificate, Device
+
+device = LazyGroup(
+    "device",
+    help="Give devices their keys and take them back.",
+    examples=(
+        'redlatch device add "Bart\'s phone"',
+        'redlatch device send "Ada\'s tablet" --role viewer',
+        'redlatch device revoke "Bart\'s phone" --reason "lost on the train"',
+    ),
+    lazy={
+        "add": ("redlatch.cli.device:add", "add a device and write its key to a file"),
+        "send": ("redlatch.cli.send:send", "add a device and hand its key over by a link that works once"),
+        "list": ("redlatch.cli.device:list_", "show all devices"),
+        "show": ("redlatch.cli.device:show", "show one device and its certificates"),
+        "renew": ("redlatch.cli.device:renew", "give a device a new key"),
+        "revoke": ("redlatch.cli.device:revoke", "shut a device out, at once"),
+        "rename": ("redlatch.cli.device:rename", "give a device another name"),
+        "role": ("redlatch.cli.device:role", "give a device another role"),
+    },
+)
+
+
+def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What `add` and `renew` share: which key, and where it goes."""
+    for option in reversed(
+        (
+            click.option("--format", "kind", type=click.Choice(FORMATS), help="File format. Default: p12."),
+            click.option("--out", type=PATH, metavar="PATH", help="File (.p12) or folder (PEM) to write."),
+            click.option("--csr", type=PATH, metavar="FILE", help="A request of a device that made its own key."),
+            click.option("--days", type=int, default=365, show_default=True, help="How long it is good."),
+            click.option("--key", "key_kind", type=click.Choice(["p256", "rsa2048"]), default="p256",
+                         show_default=True, help="Kind of key; rsa2048 for Androids that hide others."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@command(
+    "add",
+    'redlatch device add "Bart\'s phone" --role owner',
+    'redlatch device add "Ada\'s laptop" --owner Ada --format p12-modern --out ada.p12',
+    "redlatch device add backup-script --role viewer --format pem --out backup/",
+    "redlatch device add sensor --csr sensor.csr --out sensor/",
+)
+@click.argument("name")
+@click.option("--role", type=click.Choice(list(ROLES)), default="admin", show_default=True, help="What it may do.")
+@click.option("--owner", metavar="PERSON", help="Whose it is: their devices share one Node-RED user.")
+@key_options
+def add(
+    session: Session,
+    name: str,
+    role: str,
+    owner: str | None,
+    kind: str | None,
+    out: Path | None,
+    csr: Path | None,
+    days: int,
+    key_kind: KeyKind,
+) -> None:
+    """Add a device and write its key to a file.
+
+    The password of a .p12 is printed once; the device asks for it when the file is installed.
+    """
+    from redlatch.operations import devices
+
+    request = read_csr(csr) if csr is not None else None
+    delivery = Delivery(name, chosen_format(kind, csr), out)
+    delivery.check()
+    try:
+        issued = devices.add(
+            session.site(), name, role=role, owner=owner, key_kind=key_kind, days=days, csr=request,
+            deliver=delivery.write,
+        )  # fmt: skip
+    except BaseException:
+        delivery.undo()
+        raise
+    _handed_out(session.out, f"{issued.device.name} has a key, with the role {role}", issued, delivery)
+
+
+@command(
+    "renew",
+    'redlatch device renew "Bart\'s phone"',
+    "redlatch device renew backup-script --format pem --out backup-2027/",
+)
+@click.argument("name")
+@key_options
+def renew(
+    session: Session,
+    name: str,
+    kind: str | None,
+    out: Path | None,
+    csr: Path | None,
+    days: int,
+    key_kind: KeyKind,
+) -> None:
+    """Give a device a new key. The one it has stays good until its end."""
+    from redlatch.operations import devices
+
+    request = read_csr(csr) if csr is not None else None
+    delivery = Delivery(name, chosen_format(kind, csr), out)
+    delivery.check()
+    try:
+        issued = devices.renew(
+            session.site(), name, key_kind=key_kind, days=days, csr=request, deliver=delivery.write
+        )
+    except BaseException:
+        delivery.undo()
+        raise
+    _handed_out(session.out, f"{issued.device.name} has a new key", issued, delivery)
+
+
+def _handed_out(out: Output, sentence: str, issued: Issued, delivery: Delivery) -> None:
+    password = delivery.bundle.password if delivery.bundle is not None else None
+    out.document(
+        device_document(issued.device)
+        | {
+            "fingerprint": issued.fingerprint,
+            "serial": issued.serial,
+            "not_after": issued.not_after,
+            "files": delivery.written,
+            "password": password,
+            "force": issued.force.as_dict(),
+        }
+    )
+    out.line(f"{sentence}, until {day(issued.not_after)}", style="strong")
+    rows = [("file", str(path)) for path in delivery.written]
+    if password is not None:
+        rows.append(("password", f"{password} (shown this once; the device asks for it)"))
+    out.fields([*rows, ("fingerprint", issued.fingerprint)])
+    print_force(out, issued.force)
+
+
+@command("list", "redlatch device list", "redlatch device list --all --json")
+@click.option("--all", "everything", is_flag=True, help="Revoked devices too.")
+def list_(session: Session, everything: bool) -> None:
+    """Show all devices."""
+    from redlatch.operations import devices
+
+    site = session.site()
+    now = site.clock()
+    shown = [one for one in devices.list_devices(site) if everything or one.device.revoked_at is None]
+    session.out.document({"devices": [_shown_document(one, now) for one in shown]})
+    if not shown:
+        session.out.line("no devices yet; give the first one a key: redlatch device add NAME")
+        return
+    rows = [
+        (
+            one.device.name,
+            one.device.role,
+            one.device.owner or "",
+            _until(one.certificates),
+            _state(one, now),
+        )
+        for one in shown
+    ]
+    session.out.table(("NAME", "ROLE", "OWNER", "UNTIL", "STATE"), rows)
+
+
+@command("show", 'redlatch device show "Bart\'s phone"')
+@click.argument("name")
+def show(session: Session, name: str) -> None:
+    """Show one device and its certificates."""
+    from redlatch.operations import devices
+
+    site = session.site()
+    now = site.clock()
+    shown = devices.show(site, name)
+    one = shown.device
+    out = session.out
+    out.document(_shown_document(shown, now))
+    out.fields(
+        [
+            ("name", one.name),
+            ("role", f"{one.role}: {ROLES.get(one.role, '')}"),
+            ("owner", one.owner or "nobody named"),
+            ("Node-RED user", one.user_slug),
+            ("added", day(one.created_at)),
+            ("state", _state(shown, now)),
+        ]
+    )
+    out.line()
+    out.table(
+        ("CERTIFICATE", "SERIAL", "FROM", "UNTIL", "STATE"),
+        [
+            (
+                certificate.fingerprint[:16],
+                certificate.serial,
+                day(certificate.not_before),
+                day(certificate.not_after),
+                _certificate_state(certificate, now),
+            )
+            for certificate in shown.certificates
+        ],
+    )
+
+
+@command(
+    "revoke",
+    'redlatch device revoke "Bart\'s phone"',
+    'redlatch device revoke "Bart\'s phone" --reason "lost on the train"',
+)
+@click.argument("name")
+@click.option("--reason", metavar="TEXT", help="Why; kept in the audit trail.")
+def revoke(session: Session, name: str, reason: str | None) -> None:
+    """Shut a device out, at once: all its keys, and the connections it has open.
+
+    Says how far it got: recorded, published, or in force (Node-RED's own word).
+    """
+    from redlatch.operations import devices
+
+    changed = devices.revoke(session.site(), name, reason=reason)
+    session.out.document(
+        device_document(changed.device) | {"certificates": changed.certificates, "force": changed.force.as_dict()}
+    )
+    many = "1 certificate" if changed.certificates == 1 else f"{changed.certificates} certificates"
+    session.out.line(f"{changed.device.name} is revoked, with {many}", style="strong")
+    print_force(session.out, changed.force)
+
+
+@command("rename", 'redlatch device rename "Bart\'s phone" "Bart\'s old phone"')
+@click.argument("name")
+@click.argument("new")
+def rename(session: Session, name: str, new: str) -> None:
+    """Give a device another name. Its key stays as it is."""
+    from redlatch.operations import devices
+
+    changed = devices.rename(session.site(), name, new)
+    session.out.document(device_document(changed.device) | {"force": changed.force.as_dict()})
+    session.out.line(f"{name} is now called {changed.device.name}", style="strong")
+    print_force(session.out, changed.force)
+
+
+@command("role", 'redlatch device role "Ada\'s tablet" viewer')
+@click.argument("name")
+@click.argument("role", type=click.Choice(list(ROLES)))
+def role(session: Session, name: str, role: str) -> None:
+    r"""Give a device another role; what it has open is judged anew.
+
+    \b
+    owner   manages keys and deploys
+    admin   deploys
+    viewer  reads the editor
+    user    uses the dashboards
+    thing   nothing without a rule
+    """
+    from redlatch.operations import devices
+
+    changed = devices.set_role(session.site(), name, role)
+    session.out.document(device_document(changed.device) | {"force": changed.force.as_dict()})
+    session.out.line(f"{changed.device.name} has the role {role}: {ROLES[role]}", style="strong")
+    print_force(session.out, changed.force)
+
+
+def print_force(out: Output, force: Force) -> None:
+    """How far a change got, in a sentence; never further than it was seen."""
+    note = f": {force.note}" if force.note else ""
+    if force.state != "in-force":
+        out.line(f"{force.state}{note}", style="warn")
+    elif force.closed and force.ms is not None:
+        many = "1 connection" if force.closed == 1 else f"{force.closed} connections"
+        out.line(f"in force, says Node-RED: {many} closed {force.ms:.0f} ms later{note}", style="good")
+    else:
+        out.line(f"in force, says Node-RED{note}", style="good")
+
+
+def device_document(one: Device) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "role": one.role,
+        "owner": one.owner,
+        "user": one.user_slug,
+        "created_at": one.created_at,
+        "revoked_at": one.revoked_at,
+        "reason": one.reason,
+    }
+
+
+def _shown_document(shown: Shown, now: datetime) -> dict[str, Any]:
+    return device_document(shown.device) | {
+        "state": _state(shown, now),
+        "certificates": [
+            {
+                "fingerprint": one.fingerprint,
+                "serial": one.serial,
+                "not_before": one.not_before,
+                "not_after": one.not_after,
+                "issued_at": one.issued_at,
+                "revoked_at": one.revoked_at,
+                "state": _certificate_state(one, now),
+            }
+            for one in shown.certificates
+        ],
+    }
+
+
+def _certificate_state(one: Certificate, now: datetime) -> str:
+    if one.revoked_at is not None:
+        return "revoked"
+    return "active" if one.not_before <= now <= one.not_after else "expired" if now > one.not_after else "not yet"
+
+
+def _state(shown: Shown, now: datetime) -> str:
+    if shown.device.revoked_at is not None:
+        return "revoked"
+    states = {_certificate_state(one, now) for one in shown.certificates}
+    return next((state for state in ("active", "not yet", "expired") if state in states), "without a key")
+
+
+def _until(certificates: tuple[Certificate, ...]) -> str:
+    ends = [one.not_after for one in certificates if one.revoked_at is None]
+    return day(max(ends, default=datetime(1970, 1, 1, tzinfo=UTC))) if ends else ""

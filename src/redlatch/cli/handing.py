@@ -1,0 +1,125 @@
+"""What a device takes away: a .p12 with its password, or PEM files; and nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redlatch.cli.session import sudo_owner
+from redlatch.errors import FileProblem, UsageError
+from redlatch.files import explained, write_new
+
+if TYPE_CHECKING:
+    from redlatch.operations.devices import Issued
+
+FORMATS = ("p12", "p12-modern", "pem")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Files by name, and the password of the .p12 among them (None: there is none)."""
+
+    files: Mapping[str, bytes]
+    password: str | None = None
+
+
+def pack(issued: Issued, kind: str) -> Bundle:
+    """The files of `kind` for a certificate just issued; a .p12 gets a new password."""
+    from redlatch.pki import bundles
+    from redlatch.pki.names import slug
+
+    if kind == "pem" or issued.key is None:
+        return Bundle(bundles.pem_files(issued.key, issued.certificate, issued.server_ca))
+    password = bundles.generate_password()
+    trusted = [] if issued.server_ca is None else [issued.server_ca]
+    modern = kind == "p12-modern"
+    name = issued.device.name
+    content = bundles.pkcs12(issued.key, issued.certificate, trusted, name, password, modern=modern)
+    return Bundle({f"{slug(name)}.p12": content}, password)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Where the files of one device go. `write` is handed to the operation, which calls it before it commits."""
+
+    name: str
+    kind: str
+    out: Path | None
+    bundle: Bundle | None = None
+    written: list[Path] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Says that a file is there already before anything is made, or anybody asked for a passphrase."""
+        names = ("key.pem", "cert.pem", "server-ca.pem") if self.kind == "pem" else (f"{self._slug()}.p12",)
+        for name in names:
+            path = self._path(name)
+            if path.exists() or path.is_symlink():
+                raise FileProblem(f"{path} exists already", hint="name another place with --out, or move it away")
+
+    def write(self, issued: Issued) -> None:
+        """Makes the files, 0600, for whoever called sudo; never overwrites. Undoes itself when it fails."""
+        self.bundle = pack(issued, self.kind)
+        owner = sudo_owner()
+        try:
+            if self.kind == "pem":
+                self._make_folder()
+            for name, content in self.bundle.files.items():
+                path = self._path(name)
+                write_new(path, content, mode=0o600, owner=owner)
+                self.written.append(path)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Removes what was written: its certificate was never recorded, so it opens nothing."""
+        for path in self.written:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        self.written.clear()
+
+    def _path(self, name: str) -> Path:
+        if self.kind == "pem":
+            return (self.out or Path(self._slug())) / name
+        if self.out is not None:
+            return self.out / name if self.out.is_dir() else self.out
+        return Path(name)
+
+    def _make_folder(self) -> None:
+        folder = self.out or Path(self._slug())
+        owner = sudo_owner()
+        with explained("make the folder", folder):
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise FileProblem(f"{folder} is no folder", hint="name a folder with --out") from None
+                return
+            if owner is not None:
+                os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)
+
+    def _slug(self) -> str:
+        from redlatch.pki.names import slug
+
+        return slug(self.name)
+
+
+def chosen_format(kind: str | None, csr: Path | None) -> str:
+    """The format: PEM where the device made its own key, .p12 otherwise. UsageError for a .p12 of a CSR."""
+    if csr is None:
+        return kind or "p12"
+    if kind not in (None, "pem"):
+        raise UsageError(
+            "a .p12 holds the private key, and with --csr the device keeps it", hint="leave --format out"
+        )
+    return "pem"
+
+
+def read_csr(path: Path) -> bytes:
+    """A certificate request from a file, at most 64 KB of it."""
+    with explained("read", path), path.open("rb") as stream:
+        return stream.read(65536)

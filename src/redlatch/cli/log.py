@@ -1,0 +1,88 @@
+"""`redlatch log`: who came in and who was refused, by Node-RED's own word."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from redlatch.cli.framework import command
+from redlatch.cli.output import minute
+from redlatch.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from redlatch.engines.nodered.claims import Access
+
+
+@command("log", "redlatch log", "redlatch log --follow", "redlatch log --lines 1000 --json")
+@click.option(
+    "--follow", is_flag=True, help="Go on with what comes, until ctrl-c. With --json one document a line."
+)
+@click.option(
+    "--lines", type=click.IntRange(0), default=100, show_default=True, help="How many of the last entries."
+)
+def log(session: Session, follow: bool, lines: int) -> None:
+    """Show who came in and who was refused.
+
+    It is Node-RED's word: whoever writes flows there could write this log too.
+    """
+    from redlatch.engines.nodered import claims
+
+    site = session.site()
+    uid = site.target().uid
+    with site.store.read() as view:
+        names = {one.id: one.name for one in view.devices()}
+    entries = claims.read_access(site.settings, uid, limit=lines)
+    out = session.out
+    if not follow:
+        out.document({"claimed_by": site.target().user, "entries": [_document(one, names) for one in entries]})
+    out.line(f"by the word of Node-RED's user {site.target().user}:", style="faint")
+    for one in entries:
+        _print(session, one, names, follow=follow)
+    if not follow:
+        if not entries:
+            out.line("nothing yet")
+        return
+    gc.enable()
+
+    def wait() -> bool:
+        time.sleep(0.5)
+        return True
+
+    for one in claims.follow_access(site.settings, uid, wait=wait):
+        _print(session, one, names, follow=True)
+
+
+def _print(session: Session, one: Access, names: Mapping[str, str], *, follow: bool) -> None:
+    if follow:
+        session.out.document(_document(one, names))
+    who = names.get(one.device_id or "") or (
+        f"certificate {one.fingerprint}" if one.fingerprint else "nobody known"
+    )
+    times = f" ({one.count} times)" if one.count > 1 else ""
+    what = f"{one.method} {one.path}{' websocket' if one.upgrade else ''}"
+    verdict = "admitted" if one.allow else f"refused ({one.reason})"
+    session.out.line(
+        f"{minute(one.at)}  {verdict}  {who}  from {one.address}  {what}{times}",
+        style="" if one.allow else "warn",
+    )
+
+
+def _document(one: Access, names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "at": one.at,
+        "from": one.address,
+        "device": one.device_id,
+        "name": names.get(one.device_id or ""),
+        "fingerprint": one.fingerprint,
+        "method": one.method,
+        "path": one.path,
+        "allow": one.allow,
+        "reason": one.reason,
+        "upgrade": one.upgrade,
+        "count": one.count,
+    }

@@ -1,0 +1,82 @@
+"""`redlatch prove`: knock at the door as a stranger and as a device, and show what came back."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from redlatch.cli.framework import command
+from redlatch.cli.session import Session
+from redlatch.errors import EngineError
+
+if TYPE_CHECKING:
+    from redlatch.checks.probe import Identity
+    from redlatch.operations.site import Site
+
+
+class NotProven(EngineError):
+    """Some knock at the door was not answered as it should be."""
+
+    code = "not-proven"
+
+
+@command("prove", "sudo redlatch prove", "sudo redlatch prove --wait 120 --json")
+@click.option(
+    "--wait", type=click.IntRange(0), default=60, show_default=True, help="Seconds for Node-RED to listen."
+)
+def prove(session: Session, wait: int) -> None:
+    """Knock at Node-RED's door as a stranger and as a device, and show what came back.
+
+    The device is one of its own: it is added for this, and revoked at the end. Both are in the audit trail.
+    """
+    from redlatch.checks import probe
+
+    site = session.site()
+    target = site.target()
+    deadline = time.monotonic() + wait
+    while not probe.is_listening("127.0.0.1", target.listen_port):
+        if time.monotonic() >= deadline:
+            raise NotProven(
+                f"nothing listens on port {target.listen_port}",
+                hint="start Node-RED, then run redlatch prove again",
+            )
+        time.sleep(0.2)
+    with _test_device(site) as identity:
+        proofs = probe.prove(
+            "127.0.0.1", target.listen_port, admin_root=site.config().admin_root, identity=identity
+        )
+    out = session.out
+    if all(one.ok for one in proofs):
+        out.document({"ok": True, "proofs": [asdict(one) for one in proofs]})
+    out.table(
+        ("WHAT", "WITH", "EXPECTED", "SEEN", "RESULT"),
+        [(one.what, one.key, one.expected, one.seen, "right" if one.ok else "WRONG") for one in proofs],
+    )
+    wrong = [one for one in proofs if not one.ok]
+    if wrong:
+        raise NotProven(
+            "; ".join(f"{one.what} with {one.key}: {one.seen} instead of {one.expected}" for one in wrong),
+            hint="was Node-RED restarted since `redlatch up`? redlatch status says what is wrong",
+        )
+
+
+@contextmanager
+def _test_device(site: Site) -> Iterator[Identity]:
+    """A device that lives as long as the test; its key is in memory only."""
+    from redlatch.checks.probe import Identity
+    from redlatch.operations import devices
+
+    name = f"redlatch prove {secrets.token_hex(4)}"
+    issued = devices.add(site, name, role="admin", days=1)
+    try:
+        if issued.key is None:  # only with a CSR
+            raise EngineError("the test device has no key")
+        yield Identity(issued.key, issued.certificate)
+    finally:
+        devices.revoke(site, name, reason="it was for a test only")

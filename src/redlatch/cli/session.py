@@ -1,0 +1,143 @@
+"""What every command is handed: where things are, how to print, how to ask."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redlatch.cli.output import Output, safe
+from redlatch.errors import FileProblem, InvalidInput, PassphraseNeeded, RedlatchError, UsageError
+from redlatch.files import Owner
+from redlatch.settings import Settings, from_environment
+
+if TYPE_CHECKING:
+    from redlatch.operations.site import Site
+
+PASSPHRASE_FILE = "REDLATCH_PASSPHRASE_FILE"  # noqa: S105 - the variable that names the file
+_MAX_PASSPHRASE = 1024
+
+
+class Declined(RedlatchError):
+    """The person said no."""
+
+    code = "declined"
+
+
+class Session:
+    """One call of one command."""
+
+    def __init__(self, home: Path | None, *, as_json: bool) -> None:
+        self.out = Output(as_json=as_json)
+        self._home = home
+        self._passphrase: bytes | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        return from_environment(self._home, os.environ)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody sits there who can answer and who reads."""
+        return not self.out.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @cached_property
+    def actor(self) -> str:
+        """Who the audit trail names: the person behind sudo, where there is one."""
+        sudo = sudo_owner()
+        uid = os.getuid() if sudo is None else sudo.uid
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return f"uid {uid}"
+
+    def site(self) -> Site:
+        """The site in this home, opened. Errors: NotSetUp, NotPermitted, StoreError."""
+        from redlatch import bootstrap
+
+        return bootstrap.open_site(self.settings, actor=self.actor, passphrase=self.passphrase)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Returns when the answer is yes; Declined when it is no, UsageError where nobody can be asked."""
+        if yes:
+            return
+        if not self.interactive:
+            raise UsageError(
+                "this needs an answer, and nobody can be asked here", hint="add --yes to go on unasked"
+            )
+        import click
+
+        if not click.confirm(safe(question), default=False, err=True):
+            raise Declined("nothing was changed")
+
+    def passphrase(self) -> bytes:
+        """The passphrase of the CA keys: from REDLATCH_PASSPHRASE_FILE, else asked for, once."""
+        if self._passphrase is None:
+            self._passphrase = passphrase_from_file() or self._ask("Passphrase of the CA keys")
+        return self._passphrase
+
+    def new_passphrase(self) -> bytes:
+        """A passphrase for CA keys about to be made: typed twice."""
+        if self._passphrase is None:
+            found = passphrase_from_file()
+            if found is None:
+                found = self._ask("A passphrase for the CA keys (you need it to add devices)")
+                if self._ask("The same passphrase again") != found:
+                    raise InvalidInput("the two passphrases differ", hint="run the command again")
+            self._passphrase = found
+        return self._passphrase
+
+    def _ask(self, question: str) -> bytes:
+        if not self.interactive:
+            raise PassphraseNeeded(
+                "the CA keys need a passphrase, and nobody can be asked for it here",
+                hint=f"run it on a terminal, or name a file that holds it in {PASSPHRASE_FILE}",
+            )
+        import click
+
+        answer: str = click.prompt(question, hide_input=True, err=True)
+        return answer.encode()
+
+
+def passphrase_from_file() -> bytes | None:
+    """The first line of the file that REDLATCH_PASSPHRASE_FILE names; None when it names none.
+
+    Refuses a file that others may read: a passphrase everybody can read protects nothing.
+    """
+    name = os.environ.get(PASSPHRASE_FILE)
+    if not name:
+        return None
+    path = Path(name)
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            state = os.fstat(stream.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise FileProblem(f"{path} is not a plain file", hint=f"{PASSPHRASE_FILE} names a file")
+            if state.st_mode & 0o077:
+                raise FileProblem(
+                    f"{path} may be read or written by others (mode {stat.S_IMODE(state.st_mode):04o})",
+                    hint=f"chmod 600 {path}",
+                )
+            line = stream.readline(_MAX_PASSPHRASE + 2).rstrip(b"\r\n")
+    except OSError as error:
+        raise FileProblem(
+            f"the passphrase cannot be read from {path}: {(error.strerror or str(error)).lower()}",
+            hint=f"{PASSPHRASE_FILE} names a file that holds the passphrase in its first line",
+        ) from error
+    if not line or len(line) > _MAX_PASSPHRASE:
+        raise FileProblem(f"{path} holds no usable passphrase", hint="it is the first line of the file")
+    return line
+
+
+def sudo_owner() -> Owner | None:
+    """Who called sudo, when this process is root because of it: what is handed out shall be theirs."""
+    if os.geteuid() != 0:
+        return None
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if not (uid.isascii() and uid.isdigit() and gid.isascii() and gid.isdigit()):
+        return None
+    return Owner(int(uid), int(gid))

@@ -1,0 +1,50 @@
+"""`redlatch status`: the first thing to look at."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from redlatch.cli.framework import command
+from redlatch.cli.output import day
+from redlatch.cli.session import Session
+
+
+@command("status", "redlatch status", "redlatch status --json")
+def status(session: Session) -> None:
+    """Show whether it is locked, and what needs attention.
+
+    "Locked" is said only after Node-RED's settings were loaded, as its user, with the guard in them. What is in
+    force is Node-RED's own word.
+    """
+    from redlatch.operations.status import status as operation
+
+    found = operation(session.site(), os.environ)
+    end = None if found.server_not_after is None else datetime.fromtimestamp(found.server_not_after, UTC)
+    out = session.out
+    out.document(asdict(found) | {"server_not_after": end})
+    out.line(
+        "locked" if found.locked else "NOT locked: whoever reaches it gets in",
+        style="good" if found.locked else "bad",
+    )
+    out.fields(
+        [
+            ("address", found.url),
+            ("also called", ", ".join(found.hosts)),
+            ("settings", found.settings_file),
+            ("strangers", "get nothing" if found.mode == "strict" else "get a page that says why"),
+            ("devices", str(found.devices)),
+            ("recorded", f"version {found.recorded}"),
+            ("published", "nothing" if found.published is None else f"version {found.published}"),
+            (
+                "in force",
+                "Node-RED does not run, or says nothing"
+                if found.in_force is None
+                else f"version {found.in_force}, says Node-RED",
+            ),
+            ("server key", "none" if end is None else f"good until {day(end)}"),
+        ]
+    )
+    for warning in found.warnings:
+        out.line(f"attention: {warning}", style="warn")
