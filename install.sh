@@ -59,6 +59,7 @@ done
 [ "$(uname -s)" = Linux ] || die "this is $(uname -s); redlatch runs on Linux" "run it on the machine that runs Node-RED"
 
 # --- places --------------------------------------------------------------------------------------------------------
+words=()
 if [ "$(id -u)" -eq 0 ]; then
     root=1 prefix=/opt/redlatch bin=/usr/local/bin node_red_user=nodered node_red_home=/var/lib/nodered
     home=${REDLATCH_HOME:-/var/lib/redlatch}
@@ -145,17 +146,20 @@ confirm() { # question
     case $answer in [yY] | [yY][eE][sS]) return 0 ;; *) return 1 ;; esac
 }
 
-# Runs a command as the user of the Node-RED that this script installed: never as root, and with nothing of root's
-# environment but what reaches a package registry (proxy, extra CA certificates).
-as_node_red() {
-    local name keep=()
+# The words before a command that runs it as Node-RED's user: never as root, and with nothing of root's environment but
+# what reaches a package registry (proxy, extra CA certificates). Words, not a function, so that a command in the
+# background is that very process.
+user_words() { # user, home
+    local name
+    words=(env -i HOME="$2" USER="$1" LOGNAME="$1" PATH="$prefix/bin:/usr/local/bin:/usr/bin:/bin")
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY NODE_EXTRA_CA_CERTS SSL_CERT_FILE LANG; do
-        [ -z "${!name:-}" ] || keep+=("$name=${!name}")
+        [ -z "${!name:-}" ] || words+=("$name=${!name}")
     done
-    local drop=()
-    [ -z "$root" ] || drop=(setpriv --reuid "$node_red_user" --regid "$node_red_user" --init-groups --no-new-privs)
-    env -i "${keep[@]}" HOME="$node_red_home" USER="$node_red_user" LOGNAME="$node_red_user" \
-        PATH="$prefix/bin:/usr/local/bin:/usr/bin:/bin" "${drop[@]}" "$@"
+    [ -z "$root" ] || words+=(setpriv --reuid "$1" --regid "$(id -g "$1")" --init-groups --no-new-privs)
+}
+as_node_red() {
+    user_words "$node_red_user" "$node_red_home"
+    "${words[@]}" "$@"
 }
 
 # --- what is there -------------------------------------------------------------------------------------------------
@@ -330,20 +334,33 @@ install_hook() {
 }
 
 # --- the lock, the start, the proof --------------------------------------------------------------------------------
-# One fact of the Node-RED that is, or was, locked: user, uid, user_dir, unit; `pid` when it runs without being a unit.
-node_red_fact() {
-    "$prefix/venv/bin/python" -I - "$1" 2>/dev/null <<'PYTHON' || true
-import os, sys
+# What redlatch knows of the Node-RED that is, or was, locked: `unit`, `pid` when it runs without one, `user`, `user_home`,
+# `node`, `program`, `user_dir`, `settings`; each empty when it is not known.
+look_at_node_red() {
+    local facts
+    mapfile -t facts < <("$prefix/venv/bin/python" -I - 2>/dev/null <<'PYTHON'
+import os, pathlib
 from redlatch.bootstrap import present_config
+from redlatch.engines.nodered.locate import locate
 from redlatch.engines.nodered.processes import find_processes
 from redlatch.settings import from_environment
 
 target = present_config(from_environment(None, os.environ)).target
-if sys.argv[1] == "pid":
-    print(*[one.pid for one in find_processes() if one.uid == target.uid and not one.container][:1])
-else:
-    print(getattr(target, sys.argv[1]) or "")
+found = locate(
+    user_dir=pathlib.Path(target.user_dir), settings_file=pathlib.Path(target.settings_file), environ=os.environ
+)
+running = [one.pid for one in find_processes() if one.uid == target.uid and not one.container]
+node = found.node[0] if found.node else None
+for fact in (
+    target.unit, running[0] if running else None, target.user, found.user.home, node, found.program,
+    target.user_dir, target.settings_file,
+):
+    print("" if fact is None else fact)
 PYTHON
+    ) || true
+    facts+=('' '' '' '' '' '' '' '')
+    unit=${facts[0]} pid=${facts[1]} user=${facts[2]} user_home=${facts[3]}
+    node=${facts[4]} program=${facts[5]} user_dir=${facts[6]} settings=${facts[7]}
 }
 run_up() {
     local options=("${up_options[@]}")
@@ -362,31 +379,31 @@ has_option() {
     return 1
 }
 start_node_red() {
-    local unit
-    unit=$(node_red_fact unit)
+    local unit pid user user_home node program user_dir settings run
+    look_at_node_red
     if systemd && [ -n "$unit" ]; then
         quiet systemctl restart "$unit"
         "$redlatch" prove
-    elif [ -n "$(node_red_fact pid)" ]; then
-        say "  Node-RED runs without systemd: restart it the way you start it, then look: redlatch prove"
-    elif [ -n "$our_node_red" ]; then
-        as_node_red "$prefix/bin/node-red" --userDir "$node_red_home/.node-red" >"$log" 2>&1 </dev/null 9<&- &
+    elif [ -n "$pid" ]; then
+        say "  it runs without systemd: restart it the way you start it, then see for yourself: redlatch prove"
+    elif [ -n "$node" ] && [ -n "$program" ]; then
+        run=("$node" "$program" --userDir "$user_dir" --settings "$settings")
+        user_words "$user" "$user_home"
+        "${words[@]}" "${run[@]}" >"$log" 2>&1 </dev/null 9<&- &
         started=$!
         "$redlatch" prove
         stop_started
-        say "  nothing starts services here (no systemd): Node-RED ran for the proof only. This starts it:"
-        say "    $(start_line)"
+        say "  nothing starts services here (no systemd): Node-RED ran for this proof only. This starts it:"
+        [ -z "$root" ] || run=(setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups env "HOME=$user_home" "${run[@]}")
+        printf '   '
+        printf ' %q' "${run[@]}"
+        printf '\n'
     else
-        say "  Node-RED does not run and nothing starts services here: start it the way you do, then look: redlatch prove"
+        say "  it does not run, and redlatch does not know how: start it, then see for yourself: redlatch prove"
     fi
 }
-start_line() {
-    if [ -n "$root" ]; then
-        say "setpriv --reuid $node_red_user --regid $node_red_user --init-groups env HOME=$node_red_home $prefix/bin/node-red"
-    else
-        say "$prefix/bin/node-red"
-    fi
-}
+
+is_locked() { "$redlatch" status --json 2>/dev/null | grep -q '"locked": true'; }
 
 make_plan() {
     local what found
@@ -445,7 +462,7 @@ make_plan() {
         ! cmp -s "$source/packaging/certbot-deploy-hook" "$hook"; then
         step install_hook "take over what certbot renews: $hook"
     fi
-    if [ ${#plan[@]} -gt 0 ] || ! "$redlatch" status >/dev/null 2>&1; then
+    if [ ${#plan[@]} -gt 0 ] || ! is_locked; then
         step run_up "put the lock on: redlatch up ${up_options[*]}"
         [ -z "$restart" ] || step start_node_red "start or restart Node-RED (flows that run now stop for a moment), and prove the lock"
     fi
@@ -485,11 +502,13 @@ remove_units() {
     done
     [ ! -d /run/systemd/system ] || quiet systemctl daemon-reload
 }
-restart_unit() { quiet systemctl restart "$node_red_unit"; }
+restart_unit() { quiet systemctl restart "$unit"; }
 # Processes of the Node-RED that this script installed, by what they execute or whose they are.
 our_processes() {
     local pid
     for pid in /proc/[0-9]*; do
+        # a container's or a chroot's users have the same numbers and are somebody else
+        [ "$pid/root" -ef / ] || continue
         case $(readlink "$pid/exe" 2>/dev/null) in "$prefix"/node/*) say "${pid#/proc/}" && continue ;; esac
         if [ -n "$root" ] && added user "$node_red_user" && [ "$(stat -c %U "$pid" 2>/dev/null)" = "$node_red_user" ]; then
             say "${pid#/proc/}"
@@ -523,20 +542,19 @@ remove_flows() {
     rm -rf "$node_red_home"
 }
 remove_all() {
-    local user_kept=
+    local user_kept='' unit pid user user_home node program user_dir settings
     [ -f "$manifest" ] || {
         say "Nothing to remove: $manifest is not there."
         return
     }
-    node_red_unit=
     if [ -x "$redlatch" ]; then
-        node_red_unit=$(node_red_fact unit)
+        look_at_node_red
         step take_lock_off "take the lock off: redlatch down (Node-RED is open again)"
     fi
     [ -z "$(recorded unit)" ] || step remove_units "remove the systemd units: $(recorded unit | paste -sd' ')"
     if added folder "$prefix/node-red"; then
         [ -z "$(our_processes)" ] || step stop_node_red "stop the Node-RED that this script installed"
-    elif [ -n "$node_red_unit" ] && [ -n "$restart" ] && [ -d /run/systemd/system ]; then
+    elif [ -n "${unit:-}" ] && [ -n "$restart" ] && [ -d /run/systemd/system ]; then
         step restart_unit "restart Node-RED without the lock (flows that run now stop for a moment)"
     fi
     [ -z "$(recorded home)" ] || step remove_home "delete the CAs and the list of devices: $(recorded home)"
