@@ -5,8 +5,8 @@
                 run_as(user, argv, *, input=b"", env=None, timeout=15.0, cwd=None, max_output=1 MiB) -> Completed
                 call_as(user, function, *arguments, timeout=20.0) -> bytes | JSON value
                 root_powers(user) -> list[str]; may_reach(user, path) -> bool
-    locate      NodeRed(user, user_dir, settings_file, settings_exist, node: tuple[str, ...], program, version, unit,
-                unit_fragment, unit_dropins, pid, argv, found_by, warnings, environ)
+    locate      NodeRed(user, user_dir, settings_file, settings_exist, node: tuple[str, ...], program, version,
+                unit, unit_fragment, unit_dropins, pid, argv, found_by, warnings, environ)
                 locate(*, user_dir=None, settings_file=None, environ=None, machine=None) -> NodeRed
     inspection  Inspection (see there), Https
                 inspect_settings(nodered) -> Inspection; inspect_file(nodered, file) -> Inspection
@@ -19,7 +19,7 @@
                 publish_server / publish_device_ca / publish_snapshot(settings, bytes, group) -> bool (changed)
                 published_guard(settings) -> str | None; published_snapshot(settings) -> dict | None
                 guard_hash() -> str; unpublish(settings); untrusted_ancestors(path) -> list[Path]
-    dropin      plan_dropin(nodered, settings) -> DropIn(unit, path, text, environment_path, environment, warnings) | None
+    dropin      plan_dropin(nodered, settings) -> DropIn | None
                 install_dropin(dropin) -> bool; dropin_present(dropin) -> bool; remove_dropin(unit) -> bool
                 dropins_installed() -> list[str]; systemd_runs() -> bool; unit_state(unit) -> UnitState | None
                 restart(nodered) -> Restart(done, command, note); restart_command(nodered) -> str
@@ -27,9 +27,11 @@
                 wait_in_force(settings, uid, version, timeout, *, site=None) -> InForce | None
                 read_connections(settings, uid) -> list[Connection] | None
                 read_access(settings, uid, *, limit=100) -> list[Access]
-                follow_access(settings, uid, *, wait: Callable[[], bool]) -> Iterator[Access]; printable(text) -> str
-    flows       read_flows(nodered, *, user_dir=None, flow_file=None) -> list[dict] | None   (with the user's rights)
-    scan        what_will_break(inspection, flows, *, names=()) -> list[Finding(code, severity, text, remedy, nodes)]
+                follow_access(settings, uid, *, wait: Callable[[], bool]) -> Iterator[Access]
+                printable(text) -> str
+    flows       read_flows(nodered, *, user_dir=None, flow_file=None) -> list[dict] | None (as the user)
+    scan        what_will_break(inspection, flows, *, names=())
+                -> list[Finding(code, severity, text, remedy, nodes)]
 
 `group` is the gid of Node-RED's user when redlatch runs as root (settings.system), else None. The order of `up`:
 prepare, publish_*, adopt, install_dropin, restart; of `down`: remove_dropin, release, restart, unpublish.

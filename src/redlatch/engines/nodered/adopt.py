@@ -39,13 +39,15 @@ _LINE = re.compile(
 
 
 def newline(data: bytes) -> bytes:
-    """The newline the file uses most; "\\n" for one without any."""
+    """The newline the file uses most; a line feed for one without any."""
     windows = data.count(b"\r\n")
     return b"\r\n" if windows > data.count(b"\n") - windows else b"\n"
 
 
 def block(published: Path, line_end: bytes = b"\n") -> bytes:
-    """The three lines that load the guard, with the newline before them. Raises InvalidInput for an unusable path."""
+    """The three lines that load the guard, with the newline before them. Raises InvalidInput for an
+    unusable path.
+    """
     try:
         # JSON with ASCII only is a JavaScript string in every encoding: quotes, controls and U+2028 are escaped.
         guard = json.dumps(str(published / "guard.js"))
@@ -54,9 +56,10 @@ def block(published: Path, line_end: bytes = b"\n") -> bytes:
         raise InvalidInput(
             f"the path {published!r} is not valid UTF-8", hint="name another place with --home"
         ) from error
+    purpose = f"only devices with a key reach this Node-RED ({DOCUMENTATION})"
     lines = (
         "",
-        f"// >>> redlatch: only devices with a key reach this Node-RED ({DOCUMENTATION}); remove with: redlatch down",
+        f"// >>> redlatch: {purpose}; remove with: redlatch down",
         f"module.exports = require({guard}).wrap(module.exports);",
         "// <<< redlatch",
         "",
@@ -81,7 +84,9 @@ def block_path(data: bytes) -> Path | None:
 
 
 def add_block(data: bytes, published: Path) -> bytes:
-    """`data` with the block as its last lines. The same block already last: unchanged; elsewhere or other: moved."""
+    """`data` with the block as its last lines. The same block already last: unchanged; elsewhere or
+    other: moved.
+    """
     wanted = block(published, newline(data))
     if data.endswith(wanted) and data.count(_START) == 1:
         return data

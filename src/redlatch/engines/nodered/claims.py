@@ -1,5 +1,6 @@
 """What the guard inside Node-RED reports through the spool. All of it is a claim of Node-RED's user: read without
-following links, capped, checked against a schema, shown as that user's word, never an input to a permission."""
+following links, capped, checked against a schema, shown as that user's word, never an input to a permission.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ HEARTBEAT = 30.0  # s; the guard writes in-force.json at least that often
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """Node-RED's word about the snapshot it enforces. `ms`: file change noticed -> sockets cut; `closed`: how many."""
+    """Node-RED's word about the snapshot it enforces. `ms`: file change noticed -> sockets cut;
+    `closed`: how many.
+    """
 
     site: str
     version: int
@@ -102,7 +105,9 @@ def _load(data: bytes) -> Any:
 
 
 def read_in_force(settings: Settings, uid: int) -> InForce | None:
-    """The guard's last report; None when there is none, or it is not understood. FileProblem for a planted file."""
+    """The guard's last report; None when there is none, or it is not understood. FileProblem for a
+    planted file.
+    """
     data = read_untrusted(settings.spool / "in-force.json", owner_uid=uid, max_bytes=_STATE_BYTES)
     if data is None:
         return None

@@ -1,8 +1,8 @@
 """The systemd drop-in that keeps a Node-RED without the guard from serving, and restarting through systemd.
 
 NODE_OPTIONS goes into an EnvironmentFile= of redlatch's own, not into Environment=: the Raspberry Pi's unit reads
-~/.node-red/environment, and a file read there beats every Environment= (systemd.exec(5)); the last file named wins,
-and a drop-in comes last. If the file is missing systemd does not start the unit: closed, not open.
+~/.node-red/environment, and a file read there beats every Environment= (systemd.exec(5)); the last file
+named wins, and a drop-in comes last. If the file is missing systemd does not start the unit: closed, not open.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redlatch.engines.nodered.locate import NodeRed, read_environment_file
-from redlatch.engines.nodered.units import OWN_DROPIN, OWN_ENVIRONMENT, UNIT_DIRS, Unit, load_unit, split_words
+from redlatch.engines.nodered.units import (
+    OWN_DROPIN,
+    OWN_ENVIRONMENT,
+    UNIT_DIRS,
+    Unit,
+    load_unit,
+    unit_warnings,
+)
 from redlatch.errors import EngineError, NotAdoptable
 from redlatch.files import Owner, explained, make_dir, sync_dir, write_atomic
 from redlatch.settings import Settings
@@ -67,7 +74,7 @@ def plan_dropin(
         environment_path=environment_path,
         environment="# NODE_OPTIONS of the unit, and redlatch's preload; written by `redlatch up`.\n"
         f"NODE_OPTIONS={_quoted(options)}\n",
-        warnings=tuple(_warnings(unit)),
+        warnings=tuple(unit_warnings(unit)),
     )
 
 
@@ -81,7 +88,9 @@ def _present_options(nodered: NodeRed, unit: Unit) -> str:
 
 
 def _option(preload: Path, unit: Unit) -> str:
-    """node's own quoting of NODE_OPTIONS: double quotes, backslash. node-red-pi splits at every space, quoted or not."""
+    """The option as node reads it in NODE_OPTIONS (double quotes, backslash); node-red-pi splits at
+    every space.
+    """
     text = str(preload)
     if re.fullmatch(r"[A-Za-z0-9._/+@:,=-]+", text):
         return f"--require={text}"
@@ -105,44 +114,10 @@ def _unit_word(path: Path) -> str:
     return f'"{escaped}"'
 
 
-def _warnings(unit: Unit) -> list[str]:
-    found = []
-    for line in unit.all("ExecStart"):
-        if re.search(r"\bNODE_OPTIONS=", line) or re.search(r"\benv\s+(-i|-|--ignore-environment)\s", line):
-            found.append(
-                f"{unit.name} sets NODE_OPTIONS in ExecStart=, which beats redlatch's drop-in: a replaced settings.js "
-                "would open Node-RED. Move it to Environment="
-            )
-    if any("NODE_OPTIONS" in split_words(value) for value in unit.all("UnsetEnvironment")):
-        found.append(
-            f"{unit.name} takes NODE_OPTIONS away (UnsetEnvironment=): a replaced settings.js would open Node-RED"
-        )
-    if unit.last("RootDirectory") or unit.last("RootImage"):
-        found.append(
-            f"{unit.name} runs in a root folder of its own, which does not show redlatch's published folder"
-        )
-    for path in unit.environment_files():
-        found += (
-            [
-                f"NODE_OPTIONS in {path} has no effect any more: change it, then run `redlatch up` again to take it over"
-            ]
-            if path.name == "environment" and path.exists() and "NODE_OPTIONS" in _text(path)
-            else []
-        )
-    return found
-
-
-def _text(path: Path) -> str:
-    from redlatch.engines.nodered.users import read_regular
-
-    try:
-        return read_regular(path, 1 << 20).decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
 def install_dropin(dropin: DropIn) -> bool:
-    """Writes both files (the environment first: the drop-in names it) and reloads systemd; False if all was there."""
+    """Writes both files (the environment first: the drop-in names it) and reloads systemd; False if
+    all was there.
+    """
     if dropin_present(dropin):
         return False
     make_dir(dropin.path.parent, mode=0o755, owner=Owner(0, 0) if os.geteuid() == 0 else None)
@@ -247,7 +222,9 @@ def restart_command(nodered: NodeRed) -> str:
 
 
 def restart(nodered: NodeRed) -> Restart:
-    """Restarts Node-RED where systemd runs its unit and we are root; else says how. Never ends a person's process."""
+    """Restarts Node-RED where systemd runs its unit and we are root; else says how. Never ends a
+    person's process.
+    """
     command = restart_command(nodered)
     if not nodered.unit or not systemd_runs() or os.geteuid() != 0:
         return Restart(False, command, "" if nodered.unit else "no systemd unit runs this Node-RED")

@@ -1,8 +1,8 @@
 """Changes settings.js: with the rights of its user, proven before it counts, replaced in one step.
 
-The candidate is written beside the file and loaded by a node of that user; only when the guard took effect in it does
-it get the file's name. A power cut or kill -9 leaves the old file or the new one, and at worst a candidate that the
-next run takes away.
+The candidate is written beside the file and loaded by a node of that user; only when the guard took effect in it
+does it get the file's name. A power cut or kill -9 leaves the old file or the new one, and at worst a candidate
+that the next run takes away.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _PREFIX = ".redlatch-candidate-"
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What adoption did. `file` is the real file, behind any link; `before` describes the person's own settings."""
+    """What adoption did. `file` is the real file, behind any link; `before` describes the person's
+    own settings.
+    """
 
     changed: bool
     created: bool
@@ -60,7 +62,8 @@ def adopt(nodered: NodeRed, published: Path) -> Adopted:
         real = Path(call_as(nodered.user, os.path.realpath, str(nodered.settings_file)))
         data = read_settings(nodered, real)
     else:
-        # red.js copies its default there when it finds none; so that the lock is there from the first start, we do.
+        # red.js copies its default there when it finds none; so that the lock is there from the first start, we
+        # do.
         real = nodered.settings_file
         if nodered.program is None:
             raise not_adoptable(real, inspect_settings(nodered))
@@ -91,7 +94,8 @@ def _refuse_other_guard(nodered: NodeRed, data: bytes, published: Path) -> None:
     if other is not None and other != published and may_reach(nodered.user, other / "guard.js"):
         raise Conflict(
             f"{nodered.settings_file} is guarded by another redlatch: {other.parent}",
-            hint=f"use that one (--home {other.parent}), or take it out first: redlatch --home {other.parent} down",
+            hint=f"use that one (--home {other.parent}), or take it out first: redlatch --home "
+            f"{other.parent} down",
         )
 
 
@@ -99,16 +103,7 @@ def _replace(nodered: NodeRed, real: Path, old: bytes | None, new: bytes) -> Ins
     """Writes the candidate, proves it, gives it the file's name."""
     candidate = call_as(nodered.user, _write_candidate, str(real), new.decode("latin-1"), old is not None)
     try:
-        after = inspect_file(nodered, Path(candidate))
-        if not after.ok:
-            after = replace(after, error=after.error.replace(candidate, str(real)))
-            raise not_adoptable(real, after)
-        if not after.guarded:
-            raise NotAdoptable(
-                f"{real} cannot be locked safely: the guard's line at its end has no effect",
-                hint="something before it ends the file early (a `return` outside of any function) or replaces "
-                "`module`; write it as Node-RED's own default does. Nothing was changed",
-            )
+        after = _prove(nodered, real, Path(candidate))
         digest = hashlib.sha256(old).hexdigest() if old is not None else None
         call_as(nodered.user, _commit, candidate, str(real), digest)
     except BaseException:
@@ -116,6 +111,20 @@ def _replace(nodered: NodeRed, real: Path, old: bytes | None, new: bytes) -> Ins
             call_as(nodered.user, _discard, candidate)
         raise
     return after
+
+
+def _prove(nodered: NodeRed, real: Path, candidate: Path) -> Inspection:
+    """Loads the candidate as its user; raises NotAdoptable unless the guard took effect in it."""
+    found = inspect_file(nodered, candidate)
+    if not found.ok:
+        raise not_adoptable(real, replace(found, error=found.error.replace(str(candidate), str(real))))
+    if not found.guarded:
+        raise NotAdoptable(
+            f"{real} cannot be locked safely: the guard's line at its end has no effect",
+            hint="something before it ends the file early (a `return` outside of any function) or replaces "
+            "`module`; write it as Node-RED's own default does. Nothing was changed",
+        )
+    return found
 
 
 def _write_candidate(real: str, data: str, exists: bool) -> str:
@@ -180,7 +189,9 @@ def _sweep(folder: str) -> None:
 
 
 def release(nodered: NodeRed) -> Released:
-    """Takes the block out; everything else stays byte for byte. Works on a settings.js that cannot be loaded too."""
+    """Takes the block out; everything else stays byte for byte. Works on a settings.js that cannot
+    be loaded too.
+    """
     if not nodered.settings_exist:
         return Released(False, None)
     real = Path(call_as(nodered.user, os.path.realpath, str(nodered.settings_file)))

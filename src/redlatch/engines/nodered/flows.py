@@ -21,8 +21,8 @@ def read_flows(
 ) -> list[Node] | None:
     """The nodes of the flow file; None when there is none, [] when it cannot be understood.
 
-    `user_dir` and `flow_file` are what settings.js says, which counts more than the folder's default. With projects
-    the active project's flow file is read.
+    `user_dir` and `flow_file` are what settings.js says, which counts more than the folder's default. With
+    projects the active project's flow file is read.
     """
     arguments = [argument for argument in nodered.argv if argument.endswith(".json")]
     base = Path(user_dir) if user_dir and not nodered.argv else nodered.user_dir
@@ -82,8 +82,8 @@ def canonical_prefix(*parts: str | None) -> str:
 def dashboards(nodes: list[Node], *, node_root: str | None, settings_path: str | None) -> list[str]:
     """Path prefixes of the dashboards: @flowfuse's ui-base nodes (default /dashboard), node-red-dashboard's (/ui).
 
-    The defaults are named even before a dashboard is used, so that the first one works at once; not where an http-in
-    endpoint of the flows lives there already: a role for dashboards must not reach it.
+    The defaults are named even before a dashboard is used, so that the first one works at once; not where an
+    http-in endpoint of the flows lives there already: a role for dashboards must not reach it.
     """
     if node_root is None:
         return []

@@ -20,11 +20,15 @@ TIMEOUT = 20.0  # a Raspberry Pi Zero needs 6 s to start node and load a setting
 _MAX_BYTES = 4 << 20
 
 
+HttpsKind = Literal["none", "object", "function", "promise", "other"]
+_KINDS: tuple[HttpsKind, ...] = ("none", "object", "function", "promise")
+
+
 @dataclass(frozen=True, slots=True)
 class Https:
     """The person's own https block. Never holds a key; `files` are what its source reads."""
 
-    kind: Literal["none", "object", "function", "promise", "other"] = "none"
+    kind: HttpsKind = "none"
     client_ca: bool = False
     request_cert: bool = False
     reject_unauthorized: bool | None = None
@@ -71,7 +75,7 @@ class Inspection:
     node_root: str | None = "/"
     static: tuple[tuple[str, str], ...] = ()
     dashboards: tuple[str, ...] = ()
-    https: Literal["none", "object", "function", "promise", "other"] = "none"
+    https: HttpsKind = "none"
     https_block: Https = field(default_factory=Https)
     client_ca: bool = False
     admin_auth: Literal["none", "credentials", "strategy", "module", "function", "other"] = "none"
@@ -104,7 +108,9 @@ class Inspection:
 
 
 def read_settings(nodered: NodeRed, file: Path | None = None) -> bytes:
-    """The bytes of the settings file, read with the user's rights. Raises FileProblem when that is not possible."""
+    """The bytes of the settings file, read with the user's rights. Raises FileProblem when that is
+    not possible.
+    """
     return bytes(call_as(nodered.user, read_bytes, str(file or nodered.settings_file)))
 
 
@@ -117,7 +123,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def inspect_settings(nodered: NodeRed) -> Inspection:
-    """Loads the settings file as its user does. One that does not exist yet: Node-RED's default, which it would copy.
+    """Loads the settings file as its user does. One that does not exist yet: Node-RED's default.
 
     A settings.js that cannot be loaded is an answer (`ok` false), not an error.
     """
@@ -185,7 +191,7 @@ def _understand(nodered: NodeRed, file: Path, run: Completed, word: str) -> Insp
         line_number = answer.get("line")
         error = _clean(str(answer.get("error") or "unknown error"))
         code = str(answer.get("code"))
-        if "Cannot find module" in error and str(file) in error or "EACCES" in error and str(file) in error:
+        if str(file) in error and ("Cannot find module" in error or "EACCES" in error):
             code = "unreadable"
         return Inspection(False, code, error, line_number if isinstance(line_number, int) else None)
     return _build(nodered, file, answer)
@@ -217,7 +223,7 @@ def _build(nodered: NodeRed, file: Path, answer: dict[str, Any]) -> Inspection:
     raw = raw if isinstance(raw, dict) else {}
     certificate = raw.get("certificate")
     https = Https(
-        kind=raw.get("kind") if raw.get("kind") in ("none", "object", "function", "promise") else "other",
+        kind=next((kind for kind in _KINDS if kind == raw.get("kind")), "other"),
         client_ca=raw.get("client_ca") is True,
         request_cert=raw.get("request_cert") is True,
         reject_unauthorized=raw.get("reject_unauthorized")
@@ -281,7 +287,7 @@ def _files(nodered: NodeRed, file: Path) -> tuple[str, ...]:
 def _warnings(
     said: Mapping[str, Any], https: Https, defines: tuple[str, ...], user_dir: str | None, nodered: NodeRed
 ) -> list[str]:
-    found = []
+    found = [*nodered.warnings]
     if https.client_ca:
         found.append(
             "your https block asks for client certificates of a CA of your own: they stop working, "
@@ -297,7 +303,8 @@ def _warnings(
         name = re.split(r"[.\[=]", define.lstrip())[0]
         if name in ("https", "adminAuth", "httpsRefreshInterval") or define.startswith("@"):
             found.append(
-                f"Node-RED is started with -D {name}: that changes settings after the guard; take it out of the command"
+                f"Node-RED is started with -D {name}: that changes settings after the guard; take it "
+                f"out of the command"
             )
     if user_dir and Path(user_dir) != nodered.user_dir:
         found.append(f"settings.js sets userDir to {user_dir}: the flows are there")
@@ -305,13 +312,17 @@ def _warnings(
 
 
 def not_adoptable(file: Path, found: Inspection) -> NotAdoptable:
-    """The error for a settings.js that cannot be locked safely: the reason and the way on; the file is untouched."""
+    """The error for a settings.js that cannot be locked safely: the reason and the way on; the file
+    is untouched.
+    """
     where = f", line {found.line}" if found.line else ""
     way = {
-        "syntax": "correct it (node --check names the place), see that Node-RED starts, then run the command again",
+        "syntax": "correct it (node --check names the place), see that Node-RED starts, then run the "
+        "command again",
         "throws": "correct it, see that Node-RED starts with it, then run the command again",
         "exits": "take the process.exit() out: Node-RED would end there too",
-        "timeout": "something in it waits or loops while it is being loaded; take that out and run the command again",
+        "timeout": "something in it waits or loops while it is being loaded; take that out and run "
+        "the command again",
         "module": "write it as CommonJS (module.exports = {...}), as Node-RED's own default is",
         "promise": "export the object itself (module.exports = {...}), not a promise of it",
         "no-settings": "end it with module.exports = {...}, as Node-RED's own default does",

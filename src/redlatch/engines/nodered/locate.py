@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from redlatch.engines.nodered import programs
 from redlatch.engines.nodered.processes import Process, find_processes, script_index
-from redlatch.engines.nodered.units import UNIT_DIRS, Unit, find_units, parse_environment_file
+from redlatch.engines.nodered.units import UNIT_DIRS, Unit, find_units, parse_environment_file, unit_warnings
 from redlatch.engines.nodered.users import User, call_as, group_by_name, read_regular, user_by_name, user_by_uid
 from redlatch.errors import NodeRedNotFound, NotAdoptable, NotPermitted, RedlatchError
 
@@ -33,9 +34,9 @@ class Machine:
 class NodeRed:
     """A Node-RED as it is started on this machine.
 
-    `settings_file` may not exist yet (`settings_exist`): then Node-RED would copy its own default there at the next
-    start, and adoption does the same. `argv` are Node-RED's own arguments where they are known. `environ` is what the
-    unit or the running process sets (settings.js reads it); it may hold secrets and is kept out of repr.
+    `settings_file` may not exist yet (`settings_exist`): then Node-RED would copy its own default there at the
+    next start, and adoption does the same. `argv` are Node-RED's own arguments where they are known. `environ` is
+    what the unit or the running process sets (settings.js reads it); it may hold secrets and is kept out of repr.
     """
 
     user: User
@@ -66,7 +67,9 @@ class Arguments:
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """Node-RED's options as nopt reads them: `-u DIR`, `--userDir DIR`, `--userDir=DIR`, unambiguous beginnings."""
+    """Node-RED's options as nopt reads them: `-u DIR`, `--userDir DIR`, `--userDir=DIR`,
+    unambiguous beginnings.
+    """
     names = ("settings", "userDir", "port", "define", "title")
     short = {"s": "settings", "u": "userDir", "p": "port", "D": "define"}
     found: dict[str, list[str]] = {}
@@ -99,11 +102,14 @@ def locate(
     settings_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
     machine: Machine | None = None,
+    for_release: bool = False,
 ) -> NodeRed:
     """The Node-RED of this machine, or the one whose folder or settings file is named.
 
-    Raises NodeRedNotFound when there is none (or more than one could be meant), NotAdoptable where it runs in a way
-    that only another engine can lock, NotPermitted when it belongs to somebody else and we are not root.
+    `for_release`: what is named may be gone by now, and node too; then there is nothing to take the lock off.
+
+    Raises NodeRedNotFound when there is none (or more than one could be meant), NotAdoptable where it runs in a
+    way that only another engine can lock, NotPermitted when it belongs to somebody else and we are not root.
     """
     environ = os.environ if environ is None else environ
     machine = machine or Machine()
@@ -116,7 +122,7 @@ def locate(
         _from_process(p, machine) for p in processes if not p.container and p.pid not in by_units and _known(p.uid)
     ]
     if user_dir is not None or settings_file is not None:
-        found = _named(user_dir, settings_file, candidates, environ, machine)
+        found = _named(user_dir, settings_file, candidates, machine, for_release)
     else:
         found = _choose(candidates) or _from_environment(environ, machine) or _nothing(processes)
     if os.geteuid() not in (0, found.user.uid):
@@ -135,7 +141,8 @@ def _refuse_foreign_places(environ: Mapping[str, str], machine: Machine) -> None
     if os.name == "nt":
         raise NotAdoptable(
             "redlatch locks Node-RED on Linux, and this is Windows",
-            hint="run Node-RED in WSL, on a Raspberry Pi or another Linux machine, or put a gateway on one in front of it",
+            hint="run Node-RED in WSL, on a Raspberry Pi or another Linux machine, or put a gateway "
+            "on one in front of it",
         )
     release = _small(machine.root / "etc/os-release")
     if (
@@ -145,7 +152,8 @@ def _refuse_foreign_places(environ: Mapping[str, str], machine: Machine) -> None
     ):
         raise NotAdoptable(
             "this is Home Assistant, whose Node-RED add-on removes `https` and `adminAuth` from the settings",
-            hint="a lock inside Node-RED cannot hold there; only a gateway in front of the add-on can (see the docs)",
+            hint="a lock inside Node-RED cannot hold there; only a gateway in front of the add-on "
+            "can (see the docs)",
         )
     if (machine.root / ".dockerenv").exists() and (machine.root / "usr/src/node-red").is_dir():
         raise NotAdoptable(
@@ -187,7 +195,6 @@ def _from_unit(unit: Unit, processes: Sequence[Process], machine: Machine) -> No
     cwd = user.home if working in ("~", "%h") else Path(working)
     running = next((p for p in processes if p.unit == unit.name and not p.container), None)
     user_dir, settings_file = _places(argv, environment, cwd, None)
-    warnings = [] if unit.last("DynamicUser") not in ("yes", "true", "1") else [f"{unit.name} uses DynamicUser="]
     return NodeRed(
         user=user,
         user_dir=user_dir,
@@ -202,13 +209,15 @@ def _from_unit(unit: Unit, processes: Sequence[Process], machine: Machine) -> No
         pid=running.pid if running else None,
         argv=argv,
         found_by=f"the systemd unit {unit.name}",
-        warnings=tuple(warnings),
+        warnings=tuple(unit_warnings(unit)),
         environ=environment,
     )
 
 
 def read_environment_file(user: User, path: Path) -> dict[str, str]:
-    """An EnvironmentFile= read with the user's rights: it usually lies in the user's own folder. {} if it cannot be."""
+    """An EnvironmentFile= read with the user's rights: it usually lies in the user's own folder. {}
+    if it cannot be.
+    """
     try:
         return parse_environment_file(call_as(user, read_regular, str(path), 1 << 20).decode("utf-8", "replace"))
     except RedlatchError:
@@ -263,46 +272,37 @@ def _named(
     user_dir: Path | None,
     settings_file: Path | None,
     candidates: Sequence[NodeRed],
-    environ: Mapping[str, str],
     machine: Machine,
+    for_release: bool,
 ) -> NodeRed:
-    if user_dir is not None:
-        user_dir = user_dir.absolute()
-        if not user_dir.is_dir():
+    folder = (user_dir or (settings_file or Path("/")).parent).absolute()
+    file = settings_file.absolute() if settings_file else folder / "settings.js"
+    if not for_release:
+        if not folder.is_dir():
             raise NodeRedNotFound(
-                f"there is no folder {user_dir}", hint="name Node-RED's user directory, usually ~/.node-red"
+                f"there is no folder {folder}", hint="name Node-RED's user directory, usually ~/.node-red"
             )
-    if settings_file is not None:
-        settings_file = settings_file.absolute()
-        if not os.path.lexists(settings_file):
-            raise NodeRedNotFound(f"there is no file {settings_file}", hint="name Node-RED's settings.js")
+        if file != folder / "settings.js" and not os.path.lexists(file):
+            raise NodeRedNotFound(f"there is no file {file}", hint="name Node-RED's settings.js")
     for candidate in candidates:
-        same_dir = user_dir is None or _same(candidate.user_dir, user_dir)
-        same_file = settings_file is None or _same(candidate.settings_file, settings_file)
+        same_dir = user_dir is None or _same(candidate.user_dir, folder)
+        same_file = settings_file is None or _same(candidate.settings_file, file)
         if same_dir and same_file:
             return replace(
                 candidate,
-                user_dir=user_dir or candidate.user_dir,
-                settings_file=settings_file or candidate.settings_file,
+                user_dir=folder if user_dir else candidate.user_dir,
+                settings_file=file if settings_file else candidate.settings_file,
             )
-    folder = user_dir or (settings_file or Path("/")).parent
     if re.match(r"/mnt/[a-z]/", str(folder)) and "microsoft" in _small(machine.proc / "version").lower():
         raise NotAdoptable(
             f"{folder} belongs to the Windows side of this machine",
             hint="run Node-RED inside WSL with a folder in its own file system; file rights do not hold on /mnt",
         )
-    uid = folder.stat().st_uid
-    owner = user_by_uid(uid)
-    if owner is None:
-        raise NodeRedNotFound(
-            f"{folder} belongs to the uid {uid}, which has no name on this machine",
-            hint=f"give it to Node-RED's user: chown -R USER {folder}",
-        )
-    # `sudo redlatch up --user-dir /srv/x` with a root-owned folder: it is Node-RED as root that is being asked for.
+    owner = _owner(folder, file)
     return NodeRed(
         user=owner,
         user_dir=folder,
-        settings_file=settings_file or folder / "settings.js",
+        settings_file=file,
         settings_exist=False,
         node=(),
         program=None,
@@ -311,6 +311,36 @@ def _named(
         found_by=f"the folder {folder}",
         environ={"HOME": str(owner.home)},
     )
+
+
+def _owner(folder: Path, file: Path) -> User:
+    """Whose Node-RED lives in a folder that was named: the folder's owner.
+
+    Root only when nobody else has a hand in it: a settings.js that some user put, or may put, there by a link or
+    by owning a folder above must not be run with root's rights.
+    """
+    states = []
+    for path in (folder.resolve(), file, file.resolve(), folder, *folder.parents):
+        try:
+            states.append((path, path.lstat()))
+        except OSError:
+            continue
+    uid = next((state.st_uid for _, state in states if state.st_uid != 0), 0)
+    if uid == 0:
+        for path, state in states:
+            loose = state.st_mode & 0o022 and not state.st_mode & stat.S_ISVTX and not stat.S_ISLNK(state.st_mode)
+            if loose and os.geteuid() == 0:
+                raise NotPermitted(
+                    f"{path} is writable for others than root, so what lies in {folder} is not run as root",
+                    hint=f"give {folder} to Node-RED's user with chown -R, or close it with chmod go-w {path}",
+                )
+    owner = user_by_uid(uid)
+    if owner is None:
+        raise NodeRedNotFound(
+            f"{folder} belongs to the uid {uid}, which has no name on this machine",
+            hint=f"give it to Node-RED's user: chown -R USER {folder}",
+        )
+    return owner
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -374,13 +404,16 @@ def _nothing(processes: Sequence[Process]) -> NodeRed:
     inside = [p for p in processes if p.container]
     if any(p.home_assistant for p in inside):
         raise NotAdoptable(
-            "the only Node-RED here is Home Assistant's add-on, which removes `https` and `adminAuth` from the settings",
-            hint="a lock inside Node-RED cannot hold there; only a gateway in front of the add-on can (see the docs)",
+            "the only Node-RED here is Home Assistant's add-on, which removes `https` and "
+            "`adminAuth` from the settings",
+            hint="a lock inside Node-RED cannot hold there; only a gateway in front of the add-on "
+            "can (see the docs)",
         )
     if inside:
         raise NodeRedNotFound(
             "the only Node-RED here runs in a container",
-            hint="name the folder that is mounted at /data with --user-dir (and mount redlatch's published folder and "
+            hint="name the folder that is mounted at /data with --user-dir (and mount redlatch's "
+            "published folder and "
             "spool at the same paths), or put a gateway in front of the container (see the docs)",
         )
     raise NodeRedNotFound(

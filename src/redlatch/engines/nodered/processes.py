@@ -11,7 +11,9 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A running Node-RED. `argv` ends after the title once Node-RED listens: process.title overwrites it (measured)."""
+    """A running Node-RED. `argv` ends after the title once Node-RED listens: process.title
+    overwrites it (measured).
+    """
 
     pid: int
     uid: int
@@ -90,7 +92,9 @@ def _strings(path: Path) -> tuple[str, ...]:
 
 
 def is_node_red(argv: tuple[str, ...]) -> bool:
-    """Whether a command line is Node-RED's: its title, or a script called node-red or red.js behind node's options."""
+    """Whether a command line is Node-RED's: its title, or a script called node-red or red.js behind
+    node's options.
+    """
     if not argv:
         return False
     if argv[0] == "node-red" and not any(argv[1:]):

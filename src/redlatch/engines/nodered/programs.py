@@ -110,7 +110,9 @@ def find_program(
 def find_node(
     argv: Sequence[str], program: Path | None, user: User, environ: Mapping[str, str], root: Path = Path("/")
 ) -> tuple[str, ...]:
-    """The node that runs it: named by the command line, beside the program, named by the wrapper, first in PATH."""
+    """The node that runs it: named by the command line, beside the program, named by the wrapper,
+    first in PATH.
+    """
     places = (
         [Path(argv[0])]
         if argv and argv[0].startswith("/") and re.match(r"node(js)?\b(?!-red)", Path(argv[0]).name)

@@ -1,7 +1,7 @@
 """Publishes what the guard reads, into a folder that Node-RED's user may read and not write.
 
-Each file is replaced in one step; the guard's code lies in a folder named by its content, which a one-line guard.js
-points to. So a running Node-RED never sees half a guard, and an update never changes code under it.
+Each file is replaced in one step; the guard's code lies in a folder named by its content, which a one-line
+guard.js points to. So a running Node-RED never sees half a guard, and an update never changes code under it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def publish_guard(settings: Settings, group: int | None) -> str:
             line = f'module.exports = require("./{name}/{entry}");\n'.encode("ascii")
             if not _same(settings.published / entry, line, file_mode, owner):
                 write_atomic(settings.published / entry, line, mode=file_mode, owner=owner)
-    # A Node-RED that runs may still load files of the guard it was started with: that one stays until the next update.
+    # A Node-RED that runs may still load files of the guard it was started with: that one stays until the next
+    # update.
     for old in settings.published.iterdir():
         if _FOLDER.fullmatch(old.name) and old.name not in (name, before):
             shutil.rmtree(old, ignore_errors=True)
@@ -149,7 +150,9 @@ def published_snapshot(settings: Settings) -> dict[str, object] | None:
 
 
 def unpublish(settings: Settings) -> None:
-    """Removes published and spool, whatever lies in them; rmtree follows no links (Node-RED's user owns the spool)."""
+    """Removes published and spool, whatever lies in them; rmtree follows no links (Node-RED's user
+    owns the spool).
+    """
     for folder in (settings.published, settings.spool):
         with explained("remove", folder), contextlib.suppress(FileNotFoundError):
             if folder.is_symlink():
@@ -160,7 +163,8 @@ def unpublish(settings: Settings) -> None:
 
 def untrusted_ancestors(path: Path) -> list[Path]:
     """Folders above `path` (itself included) that somebody but root may change: who may rename them may replace
-    everything below. Sticky folders count as safe, as /tmp is for what root owns in it."""
+    everything below. Sticky folders count as safe, as /tmp is for what root owns in it.
+    """
     found = []
     place = path
     for folder in (place, *place.parents):

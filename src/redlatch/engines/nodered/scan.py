@@ -1,9 +1,11 @@
-"""What will break or stay outside when this Node-RED is locked: each with its remedy. Pure; flows are handed in."""
+"""What will break or stay outside when this Node-RED is locked: each with its remedy. Pure; flows
+are handed in.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ _MOST_NAMES = 5
 class Finding:
     """One thing a person should know before the lock closes.
 
-    `severity`: "breaks" stops working, "changes" works differently, "outside" is not protected by the lock, "note".
+    `severity`: "breaks" stops working, "changes" works differently, "outside" is not protected by it, "note".
     `nodes` are node ids of the flows, for the editor's search.
     """
 
@@ -117,7 +119,8 @@ def _settings(inspection: Inspection) -> Iterator[Finding]:
             "ui-host",
             "note",
             f"Node-RED listens on {inspection.ui_host} only, so no other device reaches it",
-            "take uiHost out of settings.js to let devices in; a reverse proxy in front cannot pass their certificates on",
+            "take uiHost out of settings.js to let devices in; a reverse proxy in front cannot pass "
+            "their certificates on",
         )
     if inspection.trust_proxy:
         yield Finding(
@@ -148,7 +151,7 @@ _LOCAL = r"localhost|127(?:\.\d{1,3}){3}|\[?::1\]?|0\.0\.0\.0|\[::\]"
 
 
 def _calls(inspection: Inspection, flows: Sequence[Node], names: Sequence[str]) -> Iterator[Finding]:
-    """http request and websocket nodes that talk to this very Node-RED."""
+    """Nodes (http request, websocket) that talk to this very Node-RED."""
     hosts = "|".join([_LOCAL, *(re.escape(name) for name in names if name)])
     default = rf"(?::{inspection.port})" + ("?" if inspection.port in (80, 443) else "")
     here = re.compile(rf"\s*(https?|wss?)://(?:[^/@\s]*@)?(?:{hosts}){default}(?:[/?#]|\s*$)", re.IGNORECASE)
@@ -197,7 +200,7 @@ def _endpoints(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findin
     if inputs and inspection.node_root is not None:
         writes = [n for n in inputs if str(n.get("method", "get")).lower() != "get"]
         shown = [
-            f"{str(n.get('method', 'get')).upper()} {_text(canonical_prefix(inspection.node_root, n.get('url')), 60)}"
+            f"{_text(n.get('method', 'get'), 8).upper()} {canonical_prefix(inspection.node_root, _text(n['url'], 60))}"
             for n in inputs
         ]
         yield Finding(
@@ -210,10 +213,11 @@ def _endpoints(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findin
         )
     sockets = [n for n in flows if n.get("type") == "websocket-listener"]
     if sockets:
+        paths = _list([_text(n.get("path"), 60) for n in sockets])
         yield Finding(
             "websocket",
             "changes",
-            f"{len(sockets)} websocket endpoint(s) need a certificate: {_list([_text(n.get('path'), 60) for n in sockets])}",
+            f"{len(sockets)} websocket endpoint(s) need a certificate: {paths}",
             "give each client a certificate; a page loaded with one connects by itself with wss://",
             _ids(sockets),
         )
@@ -229,7 +233,7 @@ def _dashboards(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findi
         )
 
 
-_LISTENERS = {
+_LISTENERS: dict[str, Callable[[Node], bool]] = {
     "tcp in": lambda n: n.get("server") == "server",
     "tcp out": lambda n: n.get("beserver") == "server",
     "udp in": lambda n: True,
@@ -250,14 +254,15 @@ def _outside(flows: Sequence[Node]) -> Iterator[Finding]:
     listening = [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
     if listening:
         shown = [
-            f"{_text(n.get('type'), 30)} {_text(n.get('port') or n.get('mqtt_port') or n.get('serverPort') or '', 8)}".strip()
+            f"{_text(n.get('type'), 30)} {_text(n.get('port') or n.get('mqtt_port') or '', 8)}".strip()
             for n in listening
         ]
         yield Finding(
             "own-ports",
             "outside",
             f"{len(listening)} node(s) open ports of their own, which the lock does not cover: {_list(shown)}",
-            "close them in the firewall (ufw, nftables) for everybody who need not reach them, or set their own passwords",
+            "close them in the firewall (ufw, nftables) for everybody who need not reach them, or "
+            "set their own passwords",
             _ids(listening),
         )
 

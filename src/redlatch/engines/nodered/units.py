@@ -23,7 +23,8 @@ UNIT_DIRS = tuple(
         "/usr/lib/systemd/system",
     )
 )
-# The Raspberry Pi's and Debian's installer writes nodered.service; Fedora, Arch and most tutorials node-red.service.
+# The Raspberry Pi's and Debian's installer writes nodered.service; Fedora, Arch and most tutorials
+# node-red.service.
 USUAL_NAMES = ("nodered.service", "node-red.service")
 OWN_DROPIN, OWN_ENVIRONMENT = "redlatch.conf", "redlatch.env"
 _MAX_BYTES = 1 << 20
@@ -31,7 +32,9 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit with its drop-ins, in the order systemd applies them. `settings` maps "Service.User" to its values."""
+    """One unit with its drop-ins, in the order systemd applies them. `settings` maps "Service.User"
+    to its values.
+    """
 
     name: str
     fragment: Path
@@ -53,7 +56,9 @@ class Unit:
         return self.name.removesuffix(".service").partition("@")[2]
 
     def specifiers(self, text: str) -> str:
-        """%i, %I, %n, %N, %p and %% of systemd.unit(5); others stay, they are not known without a running manager."""
+        """%i, %I, %n, %N, %p and %% of systemd.unit(5); others stay, they are not known without a
+        running manager.
+        """
         known = {
             "i": self.instance,
             "I": self.instance.replace("-", "/"),
@@ -99,6 +104,24 @@ class Unit:
     def passes_node_options(self) -> bool:
         """Whether ExecStart= hands NODE_OPTIONS on as arguments too, as the Raspberry Pi's unit does."""
         return any("NODE_OPTIONS" in line for line in self.all("ExecStart"))
+
+
+def unit_warnings(unit: Unit) -> list[str]:
+    """What in this unit keeps the drop-in from holding, or is changed by it."""
+    found = []
+    for line in unit.all("ExecStart"):
+        if re.search(r"\bNODE_OPTIONS=", line) or re.search(r"\benv\s+(-i|-|--ignore-environment)\s", line):
+            found.append(
+                f"{unit.name} sets NODE_OPTIONS in ExecStart=, which beats redlatch's drop-in: "
+                "a replaced settings.js would open Node-RED. Move it to Environment="
+            )
+    if any("NODE_OPTIONS" in split_words(value) for value in unit.all("UnsetEnvironment")):
+        found.append(
+            f"{unit.name} takes NODE_OPTIONS away (UnsetEnvironment=): a replaced settings.js would open Node-RED"
+        )
+    if unit.last("RootDirectory") or unit.last("RootImage"):
+        found.append(f"{unit.name} has a root folder of its own, where redlatch's published folder is not seen")
+    return found
 
 
 def split_words(text: str) -> list[str]:

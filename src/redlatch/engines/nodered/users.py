@@ -317,10 +317,8 @@ def _explained(user: User) -> Iterator[None]:
 def root_powers(user: User) -> list[str]:
     """Why flows of this user are as good as root, one sentence each; empty when nothing of that kind was found."""
     if user.uid == 0:
-        return [
-            "Node-RED runs as root, so every flow is root: it can read the CA keys and remove the lock. "
-            "Run Node-RED under a user of its own (User= in its unit)"
-        ]
+        text = "Node-RED runs as root, so every flow is root: it can read the CA keys and remove the lock"
+        return [f"{text}. Run Node-RED under a user of its own (User= in its unit)"]
     found = []
     for gid in user.groups:
         with contextlib.suppress(KeyError):
@@ -333,7 +331,8 @@ def root_powers(user: User) -> list[str]:
     if _passwordless_sudo(user):
         found.append(
             f"{user.name} may use sudo without a password: flows are root there. Ask for the password "
-            f"(remove NOPASSWD, on Raspberry Pi OS: rm /etc/sudoers.d/010_pi-nopasswd) or run Node-RED as another user"
+            f"(remove NOPASSWD, on Raspberry Pi OS: rm /etc/sudoers.d/010_pi-nopasswd) or run "
+            f"Node-RED as another user"
         )
     return found
 
@@ -343,7 +342,8 @@ def _passwordless_sudo(user: User) -> bool:
     if sudo is None:
         return False
     try:
-        # -n never asks; `-l` with a command succeeds only where the rule exists, `true` changes nothing. -k: do not
+        # -n never asks; `-l` with a command succeeds only where the rule exists, `true` changes nothing. -k: do
+        # not
         # take a password typed minutes ago for a rule.
         return run_as(user, [sudo, "-n", "-k", "true"], timeout=10).returncode == 0
     except RedlatchError:
