@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from redlatch.engines.nodered import dropin, edit, locate, publish, scan, users
 from redlatch.engines.nodered.flows import read_flows
 from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
-from redlatch.errors import InvalidInput, NotSetUp, UsageError
+from redlatch.errors import InvalidInput, NotPermitted, NotSetUp, UsageError
 from redlatch.files import make_dir
 from redlatch.operations import machine, server
 from redlatch.operations.publishing import Force, enforce
@@ -162,6 +162,11 @@ def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspecti
     planned = dropin.plan_dropin(node_red, settings)
     if planned is not None:
         warnings += planned.warnings
+    if settings.system:
+        warnings += [
+            f"{folder} can be changed by others than root, who could put a guard of theirs in its place"
+            for folder in publish.untrusted_ancestors(settings.home)
+        ]
     if not settings.system:
         warnings.append(
             "without root, flows run as the user who owns the CA keys; run it with sudo to give these a user "
@@ -214,6 +219,11 @@ def prepare(
         publish.prepare(settings, plan.node_red.user)
         publish.publish_guard(settings, target.gid)
         publish.publish_device_ca(settings, _device_cas(site), target.gid)
+    if not users.may_reach(plan.node_red.user, settings.published / "guard.js"):
+        raise NotPermitted(
+            f"Node-RED's user {target.user} cannot reach {settings.published}",
+            hint="every folder above it must let that user through (chmod o+x), or choose another --home",
+        )
     server.refresh(site)
     return site
 
