@@ -7,7 +7,8 @@
                 root_powers(user) -> list[str]; may_reach(user, path) -> bool
     locate      NodeRed(user, user_dir, settings_file, settings_exist, node: tuple[str, ...], program, version,
                 unit, unit_fragment, unit_dropins, pid, argv, found_by, warnings, environ)
-                locate(*, user_dir=None, settings_file=None, environ=None, machine=None) -> NodeRed
+                locate(*, user_dir=None, settings_file=None, environ=None, machine=None, for_release=False)
+                -> NodeRed
     inspection  Inspection (see there), Https
                 inspect_settings(nodered) -> Inspection; inspect_file(nodered, file) -> Inspection
                 read_settings(nodered, file=None) -> bytes; not_adoptable(file, inspection) -> NotAdoptable

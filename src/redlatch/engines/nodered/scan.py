@@ -200,7 +200,9 @@ def _endpoints(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findin
     if inputs and inspection.node_root is not None:
         writes = [n for n in inputs if str(n.get("method", "get")).lower() != "get"]
         shown = [
-            f"{_text(n.get('method', 'get'), 8).upper()} {canonical_prefix(inspection.node_root, _text(n['url'], 60))}"
+            _text(n.get("method", "get"), 8).upper()
+            + " "
+            + canonical_prefix(inspection.node_root, _text(n["url"], 60))
             for n in inputs
         ]
         yield Finding(
