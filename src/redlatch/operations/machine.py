@@ -8,11 +8,11 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
+from redlatch.pki.profiles import PRIVATE_NETWORKS
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LOOPBACK: tuple[Address, ...] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
-# Shared address space (RFC 6598) is what Tailscale and carriers number with: private in all that matters here.
-_SHARED = ipaddress.IPv4Network("100.64.0.0/10")
 
 
 def machine_name() -> str:
@@ -27,12 +27,11 @@ def names(machine: str) -> tuple[str, ...]:
 
 
 def is_private(address: Address) -> bool:
-    """Whether strangers on the internet can not have this address."""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if isinstance(address, ipaddress.IPv4Address) and address in _SHARED:
-        return True
-    return address.is_private and not address.is_unspecified
+    """Whether an address is of the networks that the server CA may name without being asked: nobody on the
+    internet has it. (Python's `is_private` counts documentation and benchmark networks too.)
+    """
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any((mapped or address) in network for network in PRIVATE_NETWORKS)
 
 
 def private_addresses() -> tuple[Address, ...]:

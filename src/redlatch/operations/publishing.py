@@ -37,13 +37,16 @@ class Force:
         return asdict(self)
 
 
-def build(view: Reader, config: Config, *, now: int, spool: Path) -> Snapshot:
-    """The snapshot of what the store says. Its time never runs behind the newest audit event's."""
+def build(view: Reader, config: Config, *, spool: Path) -> Snapshot:
+    """The snapshot of what the store says: the same state gives the same bytes.
+
+    Its time is that of the newest audit event, so that a clock that falls back revives nothing.
+    """
     row = view.site()
     return Snapshot(
         site=row.uuid,
         version=row.revision,
-        time=max(now, _newest(view)),
+        time=_newest(view),
         mode=config.mode,
         port=config.port,
         keep_auth=config.keep_auth,
@@ -65,7 +68,7 @@ def build(view: Reader, config: Config, *, now: int, spool: Path) -> Snapshot:
 
 
 def _newest(view: Reader) -> int:
-    """When the newest audit event happened, Unix seconds: a clock set back must not turn the snapshot back."""
+    """When the newest audit event happened, in Unix seconds."""
     last = view.audit_head().seq
     return max((int(one.event.at.timestamp()) for one in view.audit_events(after=last - 1)), default=0)
 
@@ -77,7 +80,7 @@ def enforce(site: Site) -> Force:
     """
     with site.store.read() as view:
         config = Config.of(view.site().config)
-        snapshot = build(view, config, now=int(site.clock().timestamp()), spool=site.settings.spool)
+        snapshot = build(view, config, spool=site.settings.spool)
     if config.target is None or not site.settings.published.is_dir():
         return Force(snapshot.version, "recorded", note="nothing enforces this site yet: run redlatch up")
     data = encode(snapshot)

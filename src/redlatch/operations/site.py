@@ -9,11 +9,11 @@ import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redlatch.errors import Busy, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
+from redlatch.errors import Busy, Conflict, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
 from redlatch.files import Owner, explained
 from redlatch.settings import SYSTEM_USER, Settings
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from redlatch.store import Store, Transaction
 
 LOCK_SECONDS = 10.0
+CLOCK_TOLERANCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,14 @@ def exclusive(settings: Settings) -> Iterator[None]:
 @contextlib.contextmanager
 def changing(site: Site) -> Iterator[Transaction]:
     """One change: the exclusive lock and one transaction."""
-    with exclusive(site.settings), site.store.write(site.actor, site.clock()) as tx:
+    now = site.clock()
+    with exclusive(site.settings), site.store.write(site.actor, now) as tx:
+        if now < tx.site().created_at - CLOCK_TOLERANCE:
+            # A Pi has no clock battery: certificates dated 1970 would be refused by everybody, for ever.
+            raise Conflict(
+                f"the clock of this machine says {now:%Y-%m-%d}, which is before this site was made",
+                hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
+            )
         yield tx
 
 

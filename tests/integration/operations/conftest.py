@@ -1,0 +1,80 @@
+"""A home and a user folder of Node-RED's, set up by the operations that the command line calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.nodered import VERSIONS, NodeRed, Version, free_port, red_js, write_settings
+
+from redlatch import bootstrap
+from redlatch.operations import devices, setup
+from redlatch.operations.site import Site
+from redlatch.pki.bundles import pem_files
+from redlatch.settings import Settings, from_environment
+
+
+@dataclass(frozen=True)
+class Key:
+    """A device's certificate and key in one PEM file."""
+
+    cert_file: Path
+    issued: devices.Issued
+
+
+class House:
+    """One home with one Node-RED."""
+
+    def __init__(self, root: Path, version: Version) -> None:
+        self.root = root
+        self.version = version
+        self.port = free_port()
+        self.user_dir = root / "user"
+        self.settings_file = write_settings(self.user_dir)
+        self.settings: Settings = from_environment(root / "home", {})
+        self.environ = {"PATH": f"{red_js(version).parents[1] / '.bin'}:/usr/bin:/bin", "HOME": str(root)}
+        self.site: Site | None = None
+
+    def options(self, **more: Any) -> setup.Options:
+        return setup.Options(user_dir=self.user_dir, port=self.port, **more)
+
+    def plan(self, **more: Any) -> setup.Plan:
+        return setup.plan(
+            self.settings, self.options(**more), self.environ, bootstrap.present_config(self.settings)
+        )
+
+    def up(self, **more: Any) -> setup.Locked:
+        plan = self.plan(**more)
+        self.site = bootstrap.prepare_site(plan, actor="test")
+        return setup.lock(self.site, plan)
+
+    def open(self) -> Site:
+        if self.site is None:
+            self.site = bootstrap.open_site(self.settings, actor="test")
+        return self.site
+
+    def key(self, name: str, **more: Any) -> Key:
+        issued = devices.add(self.open(), name, **more)
+        return self.file(issued)
+
+    def file(self, issued: devices.Issued) -> Key:
+        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        path = self.root / f"{issued.fingerprint[:16]}.pem"
+        path.write_bytes(files["cert.pem"] + files["key.pem"])
+        return Key(path, issued)
+
+    def node_red(self) -> NodeRed:
+        return NodeRed(self.version, self.user_dir, port=self.port)
+
+
+@pytest.fixture(params=VERSIONS)
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> House:
+    return House(tmp_path, request.param)
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> House:
+    """For what does not depend on Node-RED's version."""
+    return House(tmp_path, "5.0")
