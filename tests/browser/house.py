@@ -1,0 +1,82 @@
+"""A Node-RED behind the guard, and what a person's browser needs to reach it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.sync_api import Playwright
+from tests.browser.chromium import Chromium
+from tests.support.clients import request
+from tests.support.nodered import NodeRed, Version, write_settings
+from tests.support.site import Device, Site
+from tests.support.wait import until
+
+from redlatch.pki.bundles import generate_password, pkcs12
+
+COUNT: Final = """
+const seen = flow.get("seen") || {};
+if (msg.req.params.who) seen[msg.req.params.who] = (seen[msg.req.params.who] || 0) + 1;
+flow.set("seen", seen);
+msg.payload = seen;
+return msg;
+"""
+# /light/NAME has a side effect with any method: it counts. Each count is shown in the debug sidebar, over /comms.
+FLOWS: Final[list[dict[str, Any]]] = [
+    {"id": "home", "type": "tab", "label": "Home"},
+    {"id": "got", "type": "http in", "z": "home", "url": "/light/:who", "method": "get", "wires": [["count"]]},
+    {"id": "posted", "type": "http in", "z": "home", "url": "/light/:who", "method": "post", "wires": [["count"]]},
+    {"id": "asked", "type": "http in", "z": "home", "url": "/lights", "method": "get", "wires": [["count"]]},
+    {"id": "count", "type": "function", "z": "home", "func": COUNT, "outputs": 1, "wires": [["answer", "shout"]]},
+    {"id": "answer", "type": "http response", "z": "home"},
+    {"id": "shout", "type": "debug", "z": "home", "active": True, "complete": "payload"},
+]
+
+
+@dataclass(frozen=True)
+class House:
+    """`url` is the origin that a person's bookmark holds."""
+
+    site: Site
+    node_red: NodeRed
+    laptop: Device
+
+    @property
+    def url(self) -> str:
+        return f"https://pi.local:{self.node_red.port}"
+
+    def browser(
+        self, playwright: Playwright, folder: Path, device: Device | None, *, modern: bool = False
+    ) -> Chromium:
+        """A browser that trusts this site's root and holds `device`'s .p12."""
+        p12 = None
+        if device is not None:
+            password = generate_password()
+            ca = [self.site.server_ca.certificate]
+            p12 = (pkcs12(device.key, device.certificate, ca, device.name, password, modern=modern), password)
+        return Chromium(playwright, folder, p12=p12, root=self.site.server_ca_file.read_bytes())
+
+    def counted(self) -> dict[str, int]:
+        """How often each light was switched, as the flow knows it."""
+        seen: dict[str, int] = request(self.node_red.port, "GET", "/lights", self.laptop).json()
+        return seen
+
+    def logged(self, device: Device, path: str) -> dict[str, Any]:
+        """The guard's first line about `path` and `device`, as soon as it is written."""
+        return until(lambda: self._logged(device, path), what=f"a line about {path} in the access log")
+
+    def _logged(self, device: Device, path: str) -> dict[str, Any] | None:
+        log = self.site.spool / "access.jsonl"
+        lines = map(json.loads, log.read_text().splitlines() if log.exists() else [])
+        return next((line for line in lines if (line["path"], line["device"]) == (path, device.id)), None)
+
+
+def house(root: Path, version: Version, **snapshot: Any) -> Iterator[House]:
+    site = Site(root, **snapshot)
+    laptop = site.device("laptop", "owner")
+    write_settings(root / "node-red", published=site.published, flows=FLOWS)
+    with NodeRed(version, root / "node-red") as node_red:
+        yield House(site, node_red, laptop)
