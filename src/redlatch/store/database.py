@@ -23,6 +23,9 @@ from redlatch.store.writing import Transaction
 
 VERSIONS = ("0001",)  # of the schema, oldest first; a test holds them to the migrations
 
+# Kept in the file; said again on opening, for a copy restored from a dump. Not before it is known to be a store.
+WAL = "PRAGMA journal_mode = WAL"
+
 # How long a command waits for another one's write. Writes take milliseconds; whoever holds the lock longer hangs.
 PATIENCE = 5.0
 
@@ -67,6 +70,8 @@ class Store:
             store = cls(path, _connect(path, patience=patience))
         try:
             store._check_version()
+            with in_words(path):
+                store._connection.execute(WAL)
         except BaseException:
             store.close()
             raise
@@ -153,7 +158,7 @@ def _connect(path: Path, *, patience: float = PATIENCE) -> sqlite3.Connection:
         check_same_thread=False,  # the Store's lock sees to that
     )
     try:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
@@ -196,6 +201,7 @@ def _make(path: Path, site_uuid: str, now: datetime, owner: Owner | None) -> Non
         if owner is not None:
             os.fchown(descriptor, owner.uid, owner.gid)
         with in_words(path), contextlib.closing(_connect(temporary)) as connection:
+            connection.execute(WAL)
             upgrade_sqlite(connection)
             connection.execute(
                 sql.NEW_SITE,
@@ -206,10 +212,14 @@ def _make(path: Path, site_uuid: str, now: datetime, owner: Owner | None) -> Non
         path.hardlink_to(temporary)
     finally:
         os.close(descriptor)
-        temporary.unlink(missing_ok=True)
-    for leftover in path.parent.glob(f"{prefix}*"):  # of makers that were killed
-        leftover.unlink(missing_ok=True)
+        _remove(path.parent, f"{temporary.name}*")
+    _remove(path.parent, f"{prefix}*")  # what is left of attempts that were killed
     sync_dir(path.parent)
+
+
+def _remove(folder: Path, pattern: str) -> None:
+    for file in folder.glob(pattern):
+        file.unlink(missing_ok=True)
 
 
 def _exists(path: Path) -> Conflict:

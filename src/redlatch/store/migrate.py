@@ -8,22 +8,23 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(connection: Connection, *, migrations: Path = MIGRATIONS) -> None:
+def upgrade(connection: Connection) -> None:
     """Runs the missing migrations on `connection` (SQLite or PostgreSQL), all of them or none."""
     config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
-def upgrade_sqlite(raw: sqlite3.Connection, *, migrations: Path = MIGRATIONS) -> None:
-    """As `upgrade`, on an open sqlite3 connection in autocommit mode, under its write lock."""
+def upgrade_sqlite(raw: sqlite3.Connection) -> None:
+    """As `upgrade`, on an open sqlite3 connection in autocommit mode, under its write lock. sqlite3.Error."""
     engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
 
     @event.listens_for(engine, "begin")
@@ -31,5 +32,10 @@ def upgrade_sqlite(raw: sqlite3.Connection, *, migrations: Path = MIGRATIONS) ->
         # Python's driver does not begin a transaction before DDL by itself: half a migration could remain.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    with engine.begin() as connection:
-        upgrade(connection, migrations=migrations)
+    try:
+        with engine.begin() as connection:
+            upgrade(connection)
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise error.orig from error
+        raise
