@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from redlatch.operations.devices import Issued, Shown
     from redlatch.operations.publishing import Force
+    from redlatch.operations.site import Site
     from redlatch.pki.keys import KeyKind
     from redlatch.store import Certificate, Device
 
@@ -87,18 +89,13 @@ def add(
     """
     from redlatch.operations import devices
 
-    request = read_csr(csr) if csr is not None else None
     delivery = Delivery(name, chosen_format(kind, csr), out)
-    delivery.check()
-    try:
-        issued = devices.add(
-            session.site(), name, role=role, owner=owner, key_kind=key_kind, days=days, csr=request,
-            deliver=delivery.write,
-        )  # fmt: skip
-    except BaseException:
-        delivery.undo()
-        raise
-    _handed_out(session.out, f"{issued.device.name} has a key, with the role {role}", issued, delivery)
+    _hand_out(
+        session,
+        f"{name} has a key, with the role {role}",
+        delivery,
+        partial(devices.add, role=role, owner=owner, key_kind=key_kind, days=days, csr=read_csr(csr)),
+    )
 
 
 @command(
@@ -120,17 +117,35 @@ def renew(
     """Give a device a new key. The one it has stays good until its end."""
     from redlatch.operations import devices
 
-    request = read_csr(csr) if csr is not None else None
     delivery = Delivery(name, chosen_format(kind, csr), out)
+    _hand_out(
+        session,
+        f"{name} has a new key",
+        delivery,
+        partial(devices.renew, key_kind=key_kind, days=days, csr=read_csr(csr)),
+    )
+
+
+def _hand_out(session: Session, sentence: str, delivery: Delivery, operation: Callable[..., Issued]) -> None:
+    """Runs the operation and prints what it made. Interrupted after its change was recorded (ctrl-c while waiting
+    for Node-RED), the key is still good: file and password stay. Before that, nothing is left of it.
+    """
     delivery.check()
+    site = session.site()
     try:
-        issued = devices.renew(
-            session.site(), name, key_kind=key_kind, days=days, csr=request, deliver=delivery.write
-        )
+        issued = operation(site, delivery.name, deliver=delivery.write)
     except BaseException:
-        delivery.undo()
+        if delivery.issued is not None and _is_recorded(site, delivery.issued.fingerprint):
+            _handed_out(session.out, sentence, delivery.issued, delivery)
+        else:
+            delivery.undo()
         raise
-    _handed_out(session.out, f"{issued.device.name} has a new key", issued, delivery)
+    _handed_out(session.out, sentence, issued, delivery)
+
+
+def _is_recorded(site: Site, fingerprint: str) -> bool:
+    with site.store.read() as view:
+        return view.certificate(fingerprint) is not None
 
 
 def _handed_out(out: Output, sentence: str, issued: Issued, delivery: Delivery) -> None:

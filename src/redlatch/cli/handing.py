@@ -49,6 +49,7 @@ class Delivery:
     name: str
     kind: str
     out: Path | None
+    issued: Issued | None = None
     bundle: Bundle | None = None
     written: list[Path] = field(default_factory=list)
 
@@ -62,7 +63,7 @@ class Delivery:
 
     def write(self, issued: Issued) -> None:
         """Makes the files, 0600, for whoever called sudo; never overwrites. Undoes itself when it fails."""
-        self.bundle = pack(issued, self.kind)
+        self.issued, self.bundle = issued, pack(issued, self.kind)
         owner = sudo_owner()
         try:
             if self.kind == "pem":
@@ -119,7 +120,9 @@ def chosen_format(kind: str | None, csr: Path | None) -> str:
     return "pem"
 
 
-def read_csr(path: Path) -> bytes:
-    """A certificate request from a file, at most 64 KB of it."""
+def read_csr(path: Path | None) -> bytes | None:
+    """A certificate request from a file, at most 64 KB of it; None where there is none."""
+    if path is None:
+        return None
     with explained("read", path), path.open("rb") as stream:
         return stream.read(65536)
