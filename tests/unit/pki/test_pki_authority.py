@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from uuid import uuid4
 
@@ -419,3 +419,10 @@ def test_device_id_may_be_any_spelling_of_a_uuid(device_ca: Authority, now: date
     leaf = device(device_ca, generate_key(), now, device_id=str(uuid).upper())
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert list(names) == [x509.UniformResourceIdentifier(f"https://pi.local/device/{uuid}")]
+
+
+def test_clock_without_battery_still_makes_a_site(p256: Key) -> None:
+    """A Raspberry Pi that believes it is 1970 makes a CA and certificates that are valid by its own clock."""
+    now = datetime(1970, 1, 1, tzinfo=UTC)
+    leaf = device(Authority.create_device("pi", now=now), p256, now)
+    assert leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc

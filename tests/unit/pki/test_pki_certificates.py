@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -133,8 +134,6 @@ def test_certificate_that_browsers_refuse_is_refused(device_ca: Authority, p256:
 @given(st.binary(max_size=300))
 def test_garbage_is_no_certificate(data: bytes) -> None:
     """No bytes lead to anything but InvalidInput, between the markers neither."""
-    from base64 import b64encode
-
     marked = b"-----BEGIN CERTIFICATE-----\n" + b64encode(data) + b"\n-----END CERTIFICATE-----\n"
     for pem in (data, marked):
         with pytest.raises(InvalidInput):

@@ -133,6 +133,18 @@ def test_garbage_is_refused() -> None:
             public_key_from_csr(data)
 
 
+def test_giant_request_is_refused() -> None:
+    """A valid request is refused where it has more names than any device needs."""
+    for count, fine in ((100, True), (2000, False)):
+        names = x509.SubjectAlternativeName([x509.DNSName(f"host{number}.lan") for number in range(count)])
+        data = request_of(KEY, names)
+        if fine:
+            assert public_key_from_csr(data) == KEY.public_key()
+        else:
+            with pytest.raises(InvalidInput, match="too large"):
+                public_key_from_csr(data)
+
+
 @given(st.binary(max_size=500))
 def test_any_bytes_are_refused_with_a_reason(data: bytes) -> None:
     """No bytes lead to anything but InvalidInput."""

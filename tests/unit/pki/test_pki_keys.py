@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -53,8 +55,6 @@ def test_encrypted_key_comes_back_only_with_its_passphrase(key: Key) -> None:
 
 def test_encrypted_key_says_scrypt_and_aes(p256: Key) -> None:
     """The file carries the object identifiers of PBES2, scrypt with N = 16384 and AES-256-CBC."""
-    from base64 import b64decode
-
     der = b64decode(b"".join(private_key_pem(p256, b"x").splitlines()[1:-1]))
     for part in ("2a864886f70d01050d", "2b06010401da47040b", "60864801650304012a", "02024000020108020105020120"):
         assert bytes.fromhex(part) in der
@@ -94,8 +94,6 @@ def test_what_is_no_usable_key_is_refused(p256: Key) -> None:
 @given(st.binary(max_size=300))
 def test_garbage_between_the_markers_is_refused(data: bytes) -> None:
     """No bytes in a key file lead to anything but an error with a reason."""
-    from base64 import b64encode
-
     for label in (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"EC PRIVATE KEY"):
         pem = b"-----BEGIN " + label + b"-----\n" + b64encode(data) + b"\n-----END " + label + b"-----\n"
         with pytest.raises((InvalidInput, PassphraseNeeded)):
