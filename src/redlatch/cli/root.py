@@ -16,7 +16,7 @@ from redlatch.errors import RedlatchError, UsageError
 
 COMMANDS = {
     "up": ("redlatch.cli.up:up", "lock a Node-RED: only devices with a key get in"),
-    "down": ("redlatch.cli.up:down", "take the lock off again"),
+    "down": ("redlatch.cli.down:down", "take the lock off again"),
     "status": ("redlatch.cli.status:status", "show whether it is locked, and what needs attention"),
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
     "name": ("redlatch.cli.name:name", "host names under which this Node-RED is reached"),
