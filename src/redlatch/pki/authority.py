@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from redlatch.errors import InvalidInput, PassphraseNeeded
+from redlatch.errors import Conflict, InvalidInput, PassphraseNeeded
 from redlatch.pki import profiles
 from redlatch.pki.keys import Key, PublicKey, check_public_key, generate_key
 from redlatch.pki.names import Address, device_name, hidden_character, host_name, parse_address
@@ -132,8 +132,8 @@ class Authority:
         """Issue the server's certificate for these host names and IP addresses, at least one of them.
 
         The first host name is the CN, a label. Raises InvalidInput for names that are none or that this CA
-        may not name, for keys that `check_public_key` refuses, for `days` outside 1..397 and for a CA that
-        has ended; PassphraseNeeded when the CA's key is not at hand.
+        may not name, for keys that `check_public_key` refuses and for `days` outside 1..397; Conflict when
+        the CA has ended; PassphraseNeeded when its key is not at hand.
         """
         hosts = list(dict.fromkeys(host_name(name) for name in names))
         numbers = list(dict.fromkeys(_address(value) for value in addresses))
@@ -174,8 +174,8 @@ class Authority:
 
         The subjectAltName is https://<site_host>/device/<device_id>: verifiers want one, and Go refuses a
         `urn:`. Roles are not in it. Raises InvalidInput for bad names, for keys that `check_public_key`
-        refuses, for `days` outside 1..365 and for a CA that has ended; PassphraseNeeded when the CA's key
-        is not at hand.
+        refuses and for `days` outside 1..365; Conflict when the CA has ended; PassphraseNeeded when its
+        key is not at hand.
         """
         uri = f"https://{host_name(site_host)}/device/{_uuid(device_id)}"
         return self._issue(
@@ -226,7 +226,7 @@ class Authority:
         begin = max(_whole_seconds(now - profiles.CLOCK_TOLERANCE), first)
         end = min(max(_whole_seconds(now), first) + timedelta(days=days), last)
         if begin >= end:
-            raise InvalidInput(
+            raise Conflict(
                 f"the CA ended on {last:%Y-%m-%d}", hint="check this machine's clock; else a new CA is needed"
             )
         return begin, end

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from redlatch.errors import InvalidInput, PassphraseNeeded
+from redlatch.errors import Conflict, InvalidInput, PassphraseNeeded
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import fingerprint, serial_hex
 from redlatch.pki.keys import Key, generate_key
@@ -146,7 +146,7 @@ def test_leaf_never_outlives_its_issuer(
     late = now + timedelta(days=3652 - 10)
     for issued, ca in ((device(device_ca, p256, late), device_ca), (server(server_ca, p256, late), server_ca)):
         assert issued.not_valid_after_utc == ca.certificate.not_valid_after_utc
-    with pytest.raises(InvalidInput, match="ended on 2036"):
+    with pytest.raises(Conflict, match="ended on 2036"):
         device(device_ca, p256, now + timedelta(days=3653))
 
 
