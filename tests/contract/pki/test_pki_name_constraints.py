@@ -1,8 +1,9 @@
 """Whoever steals the server CA's key: what each verifier refuses of the certificates made with it.
 
 Enforced by OpenSSL, cryptography, NSS and Chromium (test_pki_chromium.py): DNS names, IP addresses, e-mail
-addresses, URIs, and by OpenSSL and NSS a host in the CN of a certificate without names. Enforced by none, because the root
-leaves them free: directory names and otherNames, from which no TLS client takes a host (`test_what_stays_free`).
+addresses and URIs; by OpenSSL and NSS also a host in the CN of a certificate without names. Enforced by none,
+because the root leaves them free: directory names and otherNames, from which no TLS client takes a host
+(`test_what_stays_free`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from redlatch.pki.authority import Authority
 from redlatch.pki.keys import Key, generate_key
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
