@@ -58,11 +58,18 @@ def write_settings(
     return settings
 
 
+def _as_user(command: Sequence[str], user: str) -> list[str]:
+    """Runs `command` as `user`, who finds the cache at /mnt: it may lie in a home that is closed to others."""
+    inside = [part.replace(str(cache()), "/mnt", 1) for part in command]
+    script = 'mount --bind "$0" /mnt && exec setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups "${@:2}"'
+    return ["unshare", "--mount", "bash", "-c", script, str(cache()), user, *inside]
+
+
 class NodeRed:
     """One Node-RED of `version` with `user_dir`, listening on `port` (a free one by default).
 
     A context manager; entering waits until it serves, or fails with its log when it ends before. `user` is the
-    name of the system user to run as (needs root), `node_options` goes to NODE_OPTIONS.
+    name of the system user to run as (needs root).
     """
 
     def __init__(
@@ -105,10 +112,10 @@ class NodeRed:
             "LANG": "C.UTF-8",
             **self.env,
         }
-        command = [
-            str(node(self.version)), str(red_js(self.version)), "-u", str(self.user_dir), "-p", str(self.port),
-            *self.arguments,
-        ]  # fmt: skip
+        command = [str(node(self.version)), str(red_js(self.version)), "-u", str(self.user_dir)]
+        command += ["-p", str(self.port), *self.arguments]
+        if self.user:
+            command = _as_user(command, self.user)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -116,9 +123,6 @@ class NodeRed:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                user=self.user,
-                group=self.user,
-                extra_groups=[] if self.user else None,
                 start_new_session=True,
             )
         return self.process

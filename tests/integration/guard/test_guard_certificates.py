@@ -1,0 +1,226 @@
+"""Who holds the other end: certificates that count and those that don't, on new and on resumed sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from tests.integration.guard.conftest import Lock
+from tests.support.clients import Connection, Refused, Response, context, request
+from tests.support.site import Device
+from tests.support.wait import until
+
+from redlatch.pki.authority import Authority
+
+TLS = pytest.mark.parametrize("tls", ["1.2", "1.3"])
+
+
+def foreign(lock: Lock) -> Device:
+    other = Authority.create_device("elsewhere", now=datetime.now(UTC))
+    return lock.site.device("stranger", authority=other, listed=False)
+
+
+def same_subject(lock: Lock) -> Device:
+    """Issued by another CA with the very name of ours, for the very name of a device of ours."""
+    ours = lock.site.device_ca.certificate
+    key = Authority.create_device("twin", now=datetime.now(UTC)).key
+    assert key is not None
+    twin = (
+        x509.CertificateBuilder()
+        .subject_name(ours.subject)
+        .issuer_name(ours.subject)
+        .public_key(key.public_key())
+        .serial_number(ours.serial_number)
+        .not_valid_before(ours.not_valid_before_utc)
+        .not_valid_after(ours.not_valid_after_utc)
+    )
+    for extension in ours.extensions:
+        if not isinstance(extension.value, x509.SubjectKeyIdentifier | x509.AuthorityKeyIdentifier):
+            twin = twin.add_extension(extension.value, extension.critical)
+    twin = twin.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return lock.site.device(lock.admin.name, authority=Authority(twin.sign(key, SHA256()), key), listed=False)
+
+
+def unlisted(lock: Lock) -> Device:
+    return lock.site.device("unlisted", listed=False)
+
+
+def expired(lock: Lock) -> Device:
+    return lock.device(begin=timedelta(days=-2), end=timedelta(days=-1))
+
+
+def not_yet_valid(lock: Lock) -> Device:
+    return lock.device(begin=timedelta(days=1), end=timedelta(days=2))
+
+
+def server_only(lock: Lock) -> Device:
+    return lock.device(purpose=ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+def entry_expired(lock: Lock) -> Device:
+    """TLS would take it for a month; the list says that it is over."""
+    device = lock.site.device("over", listed=False)
+    lock.site.list(device, not_after=lock.site.snapshot.time - 1)
+    return device
+
+
+def revoked(lock: Lock) -> Device:
+    device = lock.device()
+    assert request(lock.port, "GET", "/hello", device).status == 200
+    lock.site.revoke(device)
+    return device
+
+
+CASES: list[tuple[Callable[[Lock], Device], str]] = [
+    (foreign, "untrusted-certificate"),
+    (same_subject, "untrusted-certificate"),
+    (unlisted, "unknown-certificate"),
+    (expired, "untrusted-certificate"),
+    (not_yet_valid, "untrusted-certificate"),
+    (server_only, "untrusted-certificate"),
+    (entry_expired, "expired"),
+    (revoked, "unknown-certificate"),
+]
+BAD = pytest.mark.parametrize(("make", "reason"), CASES, ids=[make.__name__ for make, _ in CASES])
+
+
+def settled(lock: Lock) -> None:
+    """Waits until the guard has the newest snapshot: a device made now is let in."""
+    until(lambda: reaches(lock, lock.admin), what="the newest snapshot")
+    probe = lock.device()
+    until(lambda: reaches(lock, probe), what="the newest snapshot")
+
+
+def reaches(lock: Lock, device: Device) -> bool:
+    try:
+        return request(lock.port, "GET", "/hello", device).status == 200
+    except Refused:
+        return False
+
+
+@TLS
+@BAD
+def test_a_bad_certificate_gets_nothing(lock: Lock, make: Callable[[Lock], Device], reason: str, tls: str) -> None:
+    """Strict: whatever is wrong with a certificate, not a byte of HTTP comes back."""
+    device = make(lock)
+    settled(lock)
+    with pytest.raises(Refused):
+        request(lock.port, "GET", "/hello", device, tls=tls)
+
+
+@BAD
+def test_a_bad_certificate_is_told_why(explaining: Lock, make: Callable[[Lock], Device], reason: str) -> None:
+    """Explaining: the answer is 403 with the reason, and the flow never ran."""
+    device = make(explaining)
+    settled(explaining)
+    answer = request(explaining.port, "GET", "/hello", device)
+    assert answer.status == 403
+    assert f"({reason})" in answer.body.decode()
+    assert answer.headers["connection"] == "close"
+
+
+@TLS
+def test_no_certificate_is_told_why(explaining: Lock, tls: str) -> None:
+    """Explaining: a stranger reads why, as a page when a browser asks, and the connection ends."""
+    answer = request(explaining.port, "GET", "/flows", headers={"Accept": "text/html"}, tls=tls)
+    assert answer.status == 403
+    assert answer.headers["content-type"].startswith("text/html")
+    assert b"sent no certificate" in answer.body
+    assert lock_secrets(explaining).isdisjoint(answer.body.decode().split())
+
+
+def lock_secrets(lock: Lock) -> set[str]:
+    return {lock.site.snapshot.site, lock.admin.fingerprint, str(lock.site.published), lock.version}
+
+
+def resume(
+    lock: Lock, device: Device | None, tls: str, between: Callable[[], None]
+) -> tuple[Connection, Response]:
+    """Two connections, the second resuming the first one's session; `between` happens in the meantime."""
+    shared = context(device, tls=tls)
+    with Connection(lock.port, with_context=shared) as first:
+        first.request("GET", "/hello")
+        session = first.socket.session
+    between()
+    second = Connection(lock.port, with_context=shared, session=session)
+    assert second.socket.session_reused
+    return second, second.request("GET", "/hello")
+
+
+@TLS
+def test_a_session_is_resumed(lock: Lock, tls: str) -> None:
+    """A device may resume its session, and is known on it: the control for the next tests."""
+    connection, answer = resume(lock, lock.device(), tls, lambda: None)
+    with connection:
+        assert answer.body == b"hello true"
+
+
+@TLS
+def test_a_revoked_device_resumes_nothing(lock: Lock, tls: str) -> None:
+    """A session ticket from before the revocation opens nothing."""
+    device = lock.device()
+    settled(lock)
+
+    def revoke() -> None:
+        lock.site.revoke(device)
+        settled(lock)
+
+    with pytest.raises(Refused):
+        resume(lock, device, tls, revoke)
+
+
+@TLS
+def test_a_revoked_device_resumes_and_is_told_why(explaining: Lock, tls: str) -> None:
+    """Explaining: the certificate behind a resumed session is known, and no longer in the list."""
+    device = explaining.device()
+    settled(explaining)
+
+    def revoke() -> None:
+        explaining.site.revoke(device)
+        settled(explaining)
+
+    connection, answer = resume(explaining, device, tls, revoke)
+    with connection:
+        assert answer.status == 403
+        assert b"(unknown-certificate)" in answer.body
+
+
+@TLS
+def test_an_expired_entry_resumes_nothing(lock: Lock, tls: str) -> None:
+    """A session ticket opens nothing once the certificate's time in the list is over."""
+    device = lock.device()
+    settled(lock)
+
+    def expire() -> None:
+        lock.site.list(device, not_after=lock.site.snapshot.time - 1)
+        settled(lock)
+
+    with pytest.raises(Refused):
+        resume(lock, device, tls, expire)
+
+
+@TLS
+def test_a_stranger_who_resumes_stays_a_stranger(explaining: Lock, tls: str) -> None:
+    """A resumed session without a certificate calls itself authorized (nodejs/node #35317): refused all the same."""
+    connection, answer = resume(explaining, None, tls, lambda: None)
+    with connection:
+        assert answer.status == 403
+        assert b"(no-certificate)" in answer.body
+
+
+def test_the_later_of_clock_and_snapshot_counts(lock: Lock) -> None:
+    """A snapshot from beyond a certificate's end shuts it out, though the machine's clock says otherwise."""
+    device = lock.site.device("early", listed=False)
+    now = lock.site.snapshot.time
+    lock.site.list(device, not_after=now + 3600)
+    until(lambda: reaches(lock, device), what="the device's entry")
+    try:
+        lock.site.change(time=now + 3601)
+        until(lambda: not reaches(lock, device), what="the end of the certificate")
+    finally:
+        lock.site.change(time=now)
+    until(lambda: reaches(lock, device), what="the device's entry")
