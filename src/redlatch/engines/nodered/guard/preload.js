@@ -4,12 +4,14 @@
 // save, `node-red admin init`) then stops Node-RED instead of opening it.
 //
 // NODE_OPTIONS is inherited by every program that flows or the palette start (npm, node). Those are left alone: what
-// counts is the first node process of the tree (the one the unit started), and any process that has loaded Node-RED.
+// counts is the first node process of the tree (the one the unit started; not its worker threads), and any process that
+// has loaded Node-RED.
 
 const net = require("net");
 const http = require("http");
 const https = require("https");
 const fs = require("fs");
+const { isMainThread } = require("worker_threads");
 
 const GUARD = Symbol.for("redlatch.guard");
 const PATCHED = Symbol.for("redlatch.preload");
@@ -59,7 +61,7 @@ function stop() {
 let first = false;
 if (!net.Server.prototype.listen[PATCHED]) {
   const before = process.env[PARENT];
-  first = !before || before === String(process.pid);
+  first = isMainThread && (!before || before === String(process.pid));
   if (first) process.env[PARENT] = String(process.pid);
   const listen = net.Server.prototype.listen;
   const guarded = function (...args) {
