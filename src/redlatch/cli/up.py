@@ -1,4 +1,4 @@
-"""`redlatch up` and `redlatch down`: say what will change, ask, prepare, see a device come in, lock."""
+"""`redlatch up`: say what will change, ask, prepare, see a device come in, lock."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _show_plan(out: Output, plan: Plan) -> None:
         out.line("This will change:", style="strong")
     for change in plan.changes:
         out.line(f"- {change}", indent=2)
-    for finding in plan.findings:
+    for finding in () if plan.inspection.guarded else plan.findings:
         out.line(
             f"{_SEVERITY[finding.severity]}: {finding.text}", style="warn" if finding.severity == "breaks" else ""
         )
@@ -222,39 +222,5 @@ def _report(session: Session, site: Site, plan: Plan, locked: Locked, came_in: s
         out.line("No device has a key yet, so nobody gets in. The first one:", style="warn")
         out.line('redlatch device send "My phone" --role owner', indent=2)
     if restart:
-        out.line("It takes effect when Node-RED starts the next time:", style="warn")
-        out.line(restart_command(plan.node_red), indent=2)
-
-
-@command("down", "sudo redlatch down", "sudo redlatch down --yes --json")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def down(session: Session, yes: bool) -> None:
-    """Take the lock off: Node-RED is open again, as it was before.
-
-    Removes exactly what redlatch added and keeps every later edit of yours. Devices, CAs and the audit trail stay,
-    so that `redlatch up` locks for the same devices again.
-    """
-    from redlatch.engines.nodered.dropin import restart_command
-    from redlatch.operations import setup
-
-    site = session.site()
-    out = session.out
-    node_red, removed = setup.down_plan(site, os.environ)
-    out.line("This will be removed:", style="strong")
-    for one in removed:
-        out.line(f"- {one}", indent=2)
-    out.line("Node-RED is open again then: whoever reaches its port gets in.", style="bad")
-    session.confirm("Do this?", yes=yes)
-    done = setup.down(site, os.environ)
-    out.document(
-        {
-            "removed": done.removed,
-            "kept": done.kept,
-            "restart": restart_command(node_red),
-            "warning": "Node-RED is open to everybody who reaches its port, from its next start on",
-        }
-    )
-    out.line("The lock is off. Node-RED is OPEN from its next start on:", style="bad")
-    out.line(restart_command(node_red), indent=2)
-    for one in done.kept:
-        out.line(f"kept: {one}")
+        when = "It takes effect when Node-RED starts the next time" if locked.changed else "To start Node-RED"
+        out.line(f"{when}: {restart_command(plan.node_red)}", style="warn" if locked.changed else "")
