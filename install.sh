@@ -483,6 +483,8 @@ install_all() {
     confirm "Go on?" || { say "Nothing was changed." && exit 0; }
     run_plan
     [ -n "$restart" ] || say "The lock holds from the next start of Node-RED."
+    "$redlatch" device list --json 2>/dev/null | grep -q '"state": "active"' ||
+        say "Next, give your first device its key: ${root:+sudo }redlatch device send \"My phone\" --role owner"
     case :$PATH: in *:"$bin":*) ;; *) say "$bin is not on your PATH: run $bin/redlatch, or add it." ;; esac
 }
 
