@@ -86,6 +86,7 @@ def test_a_removed_event_is_missed(gone: int) -> None:
     entries = WHOLE[:gone] + WHOLE[gone + 1 :]
     found = verify(entries, start=genesis(SITE), head=head(WHOLE))
     assert (found.ok, found.first_bad) == (False, gone + 1)
+    assert f"event {gone + 1} is missing" in found.problem
 
 
 def test_a_removed_event_with_the_rest_renumbered_is_missed() -> None:

@@ -30,7 +30,7 @@ def test_a_new_store_holds_a_site_and_nothing_else(database: Path) -> None:
 
 
 def test_a_device_and_its_certificate_come_back_as_they_went_in(store: Store) -> None:
-    """Whole records round trip, as returned by the write and as read, by name, by id and in the snapshot's list."""
+    """Whole records round trip, as returned and as read, by name, by id and in the snapshot's list."""
     device, certificate = add(store, "Bart's phone 📱/ü")
     assert device == Device(
         device_id(device.name), "Bart's phone 📱/ü", "admin", None, "Bart's phone 📱/ü", NOW, None, None
@@ -59,7 +59,7 @@ def test_a_device_and_its_certificate_come_back_as_they_went_in(store: Store) ->
 
 
 def test_times_are_kept_in_whole_seconds_of_utc(store: Store) -> None:
-    """A time of another zone and with microseconds comes back as the same second in UTC, from write and read alike."""
+    """Another zone and microseconds: the same second in UTC comes back, from write and read alike."""
     odd = datetime.fromisoformat("2026-11-23T14:00:00.999999+02:00")
     with store.write("bart", odd) as tx:
         device = add_device(tx, "phone")
@@ -135,7 +135,7 @@ class Interrupted(BaseException):
 
 def test_an_exception_undoes_the_transaction(store: Store) -> None:
     """Rows, events and revision go together, whatever ends the block (an interrupt by the keyboard too)."""
-    with pytest.raises(Interrupted), store.write("bart", NOW) as tx:
+    with pytest.raises(Interrupted), store.write("bart", NOW) as tx:  # noqa: PT012
         add_certificate(tx, add_device(tx, "phone").id)
         raise Interrupted
     with store.read() as r:
@@ -219,7 +219,7 @@ def test_one_revoked_certificate_leaves_the_others(store: Store) -> None:
     ],
 )
 def test_a_revoked_or_unknown_device_cannot_be_changed(store: Store, change: object) -> None:
-    """No role, no name and above all no new certificate for a device that is out (Conflict) or unknown (NotFound)."""
+    """No role, no name, above all no certificate for a device that is out (Conflict) or unknown (NotFound)."""
     device, _ = add(store, "phone")
     with store.write("bart", LATER) as tx:
         tx.revoke_device(device.id, LATER, None)
@@ -254,7 +254,7 @@ def test_authorities_are_listed_by_kind_with_their_end(store: Store) -> None:
 
 
 def test_the_revision_grows_by_one_with_what_engines_enforce(store: Store) -> None:
-    """Once for each transaction with certificates, roles, revocations, configuration or a touch; never otherwise."""
+    """Once for each transaction with certificates, roles, revocations, configuration, a touch; not otherwise."""
 
     def revision_after(change: object) -> int:
         with store.write("bart", LATER) as tx:
@@ -355,7 +355,7 @@ def test_threads_take_turns(store: Store) -> None:
         try:
             for turn in range(10):
                 add(own, f"device {number} {turn}")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
     with Store.open(store.path, patience=30) as second:

@@ -1,7 +1,8 @@
 """kill -9 in the middle: a real process is killed at many points of one change, then the store is looked at.
 
-Two ways to choose the point. Inside SQLite, by counting the steps of its virtual machine; and inside the kernel, by a
-limit on the size of files, which kills the process half-way through the very write that crosses it (a torn page).
+Two ways to choose the point. Inside SQLite, by counting the steps of its virtual machine; and inside the
+kernel, by a limit on the size of files, which kills the process half-way through the very write that
+crosses it (a torn page).
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def run(path: Path, what: str, *, steps: int = 0, size: int = 0) -> str:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
+        check=False,
     )
     assert done.returncode in {-signal.SIGKILL, -signal.SIGXFSZ}, done.stderr
     return done.stdout.strip()
@@ -139,7 +141,7 @@ def test_killed_inside_a_write_the_store_is_old_or_new(copies: Copies, what: str
 
 
 def test_killed_while_being_created_the_store_is_absent_or_whole(database: Path) -> None:
-    """Torn at any size, or killed before it gets its name: then it can be created anew, and no attempt is left over."""
+    """Torn at any size, or killed before it gets its name: it can be created anew, and no attempt is left."""
     for point in ({"size": 1}, {"size": 40_000}, {"steps": 1}):
         assert run(database, "create", **point) == ""
         with pytest.raises(NotSetUp):

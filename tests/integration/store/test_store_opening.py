@@ -63,6 +63,22 @@ def test_a_store_is_not_created_twice(store: Store) -> None:
     assert not link.exists()
 
 
+def test_of_two_creations_at_once_the_first_one_stays(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one finds the name taken at the very end, and is refused."""
+    honest = migrate.upgrade_sqlite
+
+    def overtaken(raw: sqlite3.Connection) -> None:
+        monkeypatch.setattr(migrate, "upgrade_sqlite", honest)
+        Store.create(database, site_uuid="first", now=NOW).close()
+        honest(raw)
+
+    monkeypatch.setattr(migrate, "upgrade_sqlite", overtaken)
+    with pytest.raises((Conflict, StoreError)):
+        Store.create(database, site_uuid="second", now=NOW)
+    with Store.open(database) as store, store.read() as r:
+        assert r.site().uuid == "first"
+
+
 def test_a_store_cannot_be_created_where_there_is_no_folder(tmp_path: Path) -> None:
     """Said in words, with nothing made."""
     with pytest.raises(StoreError, match="no such file"):
@@ -119,7 +135,7 @@ def test_root_leaves_every_file_to_the_owner(authority: Path) -> None:
 
 @as_root
 def test_another_user_is_refused_in_words(authority: Path) -> None:
-    """Not the owner: StoreError with the way on, never a traceback, whether the folder or the file keeps him out."""
+    """Not the owner: StoreError with the way on, whether the folder or the file keeps him out."""
 
     database = authority / "redlatch.db"
     Store.create(database, site_uuid=SITE, now=NOW).close()
@@ -148,7 +164,7 @@ def as_user(user: Owner, work: object) -> int:
             os.setuid(user.uid)
             work()  # type: ignore[operator]
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             import traceback
 
             traceback.print_exc()

@@ -170,7 +170,7 @@ def engine(server: str) -> Iterator[Engine]:
     def answers() -> bool:
         try:
             made.connect().close()
-        except Exception:
+        except Exception:  # noqa: BLE001
             return False
         return True
 
@@ -244,7 +244,7 @@ def test_writers_on_postgresql_continue_one_chain(engine: Engine) -> None:
                     tx = Transaction(Portable(connection), actor="bart", now=NOW)
                     add_device(tx, f"device {number} {turn}")
                     tx.finish()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]

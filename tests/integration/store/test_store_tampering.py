@@ -1,4 +1,4 @@
-"""A record changed behind redlatch's back is found: each test changes the file as somebody with its owner's rights."""
+"""A record changed behind redlatch's back is found: each test changes the file with its owner's rights."""
 
 from __future__ import annotations
 

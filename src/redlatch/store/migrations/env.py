@@ -6,11 +6,7 @@ from alembic import context
 
 from redlatch.store.schema import metadata
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
-    # SQLite can roll DDL back; Alembic takes the opposite for granted and would leave half a migration behind.
-    transactional_ddl=True,
-)
+# All of it in the transaction that the connection is in already: half a migration never remains.
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():
     context.run_migrations()
