@@ -62,7 +62,10 @@ done
 words=()
 if [ "$(id -u)" -eq 0 ]; then
     root=1 prefix=/opt/redlatch bin=/usr/local/bin node_red_user=nodered node_red_home=/var/lib/nodered
-    home=${REDLATCH_HOME:-/var/lib/redlatch}
+    home=/var/lib/redlatch
+    # timer and hook run without anybody's environment
+    [ "${REDLATCH_HOME:-$home}" = "$home" ] || die "as root this installs for $home only, and REDLATCH_HOME is $REDLATCH_HOME" \
+        "unset REDLATCH_HOME; a second site is made with redlatch --home DIR up"
 else
     root='' prefix=$HOME/.local/lib/redlatch bin=$HOME/.local/bin node_red_user=$(id -un) node_red_home=$HOME
     home=${REDLATCH_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/redlatch}
@@ -325,7 +328,7 @@ install_timer() { # only where it will run: the server certificate lives 90 days
     put_unit redlatch-refresh.service
     put_unit redlatch-refresh.timer
     quiet systemctl daemon-reload
-    quiet systemctl enable --now redlatch-refresh.timer
+    quiet systemctl enable redlatch-refresh.timer # it starts when there is something to refresh: after redlatch up
 }
 install_hook() {
     record file "$hook"
@@ -369,9 +372,11 @@ run_up() {
     # a Node-RED of ours that never ran is not where others are; redlatch finds everybody else's by itself
     if [ -n "$our_node_red" ] && ! has_option --user-dir && ! has_option --settings; then
         options+=(--user-dir "$node_red_home/.node-red")
+        [ -e "$node_red_home/.node-red" ] || record flows "$node_red_home/.node-red"
         as_node_red mkdir -p "$node_red_home/.node-red"
     fi
     PATH=$prefix/bin:$PATH "$redlatch" up "${options[@]}"
+    ! systemd || quiet systemctl start redlatch-refresh.timer
 }
 has_option() {
     local option
@@ -540,8 +545,12 @@ remove_files() {
     if added user redlatch && id redlatch >/dev/null 2>&1; then quiet userdel redlatch; fi
 }
 remove_flows() {
-    quiet userdel "$node_red_user"
-    rm -rf "$node_red_home"
+    if [ -n "$root" ]; then
+        quiet userdel "$node_red_user"
+        rm -rf "$node_red_home"
+    else
+        rm -rf "$(recorded flows)"
+    fi
 }
 remove_all() {
     local user_kept='' unit pid user user_home node program user_dir settings
@@ -567,6 +576,8 @@ remove_all() {
         else
             user_kept=1
         fi
+    elif [ -z "$root" ] && [ -n "$purge" ] && [ -n "$(recorded flows)" ]; then
+        step remove_flows "delete the flows: $(recorded flows)"
     fi
     say "This will"
     printf '  - %s\n' "${plan[@]}"
