@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from redlatch.errors import NotPermitted, NotSetUp
+from redlatch.operations import publishing
 from redlatch.operations.site import Config, Site, authority_owner
 from redlatch.settings import Settings
 from redlatch.store import Store
@@ -32,7 +33,10 @@ def open_site(
     clock: Callable[[], datetime] = now,
     passphrase: Callable[[], bytes] = no_passphrase,
 ) -> Site:
-    """The site in this home. Errors: NotSetUp, NotPermitted, StoreError, StoreTooNew."""
+    """The site in this home, with whatever a killed command left unpublished published.
+
+    Errors: NotSetUp, NotPermitted, StoreError, StoreTooNew.
+    """
     try:
         exists = settings.database.exists()
     except PermissionError:
@@ -46,6 +50,7 @@ def open_site(
     with site.store.read() as view:
         if not view.site().config:
             raise NotSetUp(f"the site in {settings.home} was never finished", hint="run redlatch up again")
+    publishing.repair(site)
     return site
 
 

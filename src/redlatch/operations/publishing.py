@@ -6,14 +6,15 @@ engine's file is replaced), in force (the guard says that it enforces that versi
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import claims, publish
-from redlatch.errors import RedlatchError
-from redlatch.operations.site import Config, Site
+from redlatch.errors import Busy, RedlatchError
+from redlatch.operations.site import Config, Site, exclusive
 from redlatch.policy.model import Entry, Snapshot
 from redlatch.policy.snapshot import digest, encode
 
@@ -71,6 +72,19 @@ def _newest(view: Reader) -> int:
     """When the newest audit event happened, in Unix seconds."""
     last = view.audit_head().seq
     return max((int(one.event.at.timestamp()) for one in view.audit_events(after=last - 1)), default=0)
+
+
+def repair(site: Site) -> None:
+    """Publishes what a killed command left recorded only. Costs a look at the head of one file when all is well;
+    while another command is at work, that one publishes.
+    """
+    with site.store.read() as view:
+        row = view.site()
+    if Config.of(row.config).target is None or not site.settings.published.is_dir():
+        return
+    if publish.snapshot_version(site.settings) != row.revision:
+        with contextlib.suppress(Busy), exclusive(site.settings, patience=0):
+            enforce(site)
 
 
 def enforce(site: Site) -> Force:

@@ -158,13 +158,13 @@ def create_authority(
     from redlatch.pki.certificates import fingerprint
     from redlatch.pki.keys import generate_key, private_key_pem
 
-    row = tx.site()
+    label = Config.of(tx.site().config).machine  # what a person reads in a trust store
     now = site.clock()
     key = generate_key("p256")
     made = (
-        Authority.create_server(row.uuid, names, now=now, key=key)
+        Authority.create_server(label, names, now=now, key=key)
         if kind == "server"
-        else Authority.create_device(row.uuid, now=now, key=key)
+        else Authority.create_device(label, now=now, key=key)
     )
     key_file = f"{kind}-ca-{fingerprint(made.certificate)[:12]}.pem"
     write_atomic(

@@ -97,13 +97,13 @@ class Site:
 
 
 @contextlib.contextmanager
-def exclusive(settings: Settings) -> Iterator[None]:
-    """Held by the one command that changes this site; the next waits up to ten seconds, then says so."""
+def exclusive(settings: Settings, *, patience: float = LOCK_SECONDS) -> Iterator[None]:
+    """Held by the one command that changes this site; the next waits up to `patience` seconds, then Busy."""
     with explained("open", settings.lock):
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(settings.lock, flags, 0o600)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

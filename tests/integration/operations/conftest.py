@@ -33,6 +33,7 @@ class House:
         self.port = free_port()
         self.user_dir = root / "user"
         self.settings_file = write_settings(self.user_dir)
+        self.original = self.settings_file.read_bytes()
         self.settings: Settings = from_environment(root / "home", {})
         self.environ = {"PATH": f"{red_js(version).parents[1] / '.bin'}:/usr/bin:/bin", "HOME": str(root)}
         self.site: Site | None = None

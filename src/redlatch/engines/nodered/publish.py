@@ -137,6 +137,16 @@ def publish_snapshot(settings: Settings, snapshot: bytes, group: int | None) -> 
     return publish_file(settings, "snapshot.json", snapshot, group)
 
 
+def snapshot_version(settings: Settings) -> int | None:
+    """The version that snapshot.json states, from its first bytes: it is among the first keys, whatever its size."""
+    try:
+        with (settings.published / "snapshot.json").open("rb") as stream:
+            found = re.search(rb'"version":(\d{1,18})[,}]', stream.read(256))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
 def published_snapshot(settings: Settings) -> dict[str, object] | None:
     """What snapshot.json says, if its digest is right: redlatch's own file, read for status and repair."""
     try:
