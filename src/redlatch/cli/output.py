@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,11 @@ def safe(text: str) -> str:
 def _spelled(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def quoted(text: str) -> str:
+    """`text` as a word of a shell, in the quotes that people use where they do."""
+    return f'"{text}"' if text and not set(text) & set('"$`\\!') else shlex.quote(text)
 
 
 def width(text: str) -> int:

@@ -6,7 +6,6 @@ import gc
 import os
 import pwd
 import secrets
-import shlex
 import socket
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import click
 from redlatch.cli.device import device_document, print_force
 from redlatch.cli.framework import command
 from redlatch.cli.handing import pack
-from redlatch.cli.output import Output, day
+from redlatch.cli.output import Output, day, quoted
 from redlatch.cli.session import Session
 from redlatch.errors import EngineError, NotFound
 from redlatch.policy.model import ROLES
@@ -245,7 +244,7 @@ def _show_link(
         )
         out.line()
     out.line("The other way, by ssh:")
-    out.line(f"redlatch device add {shlex.quote(name)}", indent=2)
+    out.line(f"redlatch device add {quoted(name)}", indent=2)
     out.line(
         f"scp {_ssh_target(hosts[-1] if public else hosts[0])}:{_slug(name)}.p12 .   (on the other computer)",
         indent=2,
@@ -309,6 +308,7 @@ def _ended(out: Output, site: Site, outcome: Outcome, issued: Sequence[Issued]) 
             else "its earlier keys are untouched; run the command again",
         )
     confirmed = outcome.state is State.DELIVERED
+    devices.sent(site, made, to=outcome.peer or "", confirmed=confirmed)
     out.document(
         {"event": "ended", "state": outcome.state.value, "from": outcome.peer}
         | device_document(made.device)
@@ -324,7 +324,7 @@ def _ended(out: Output, site: Site, outcome: Outcome, issued: Sequence[Issued]) 
         f"The key of {made.device.name} was sent to {outcome.peer}, {said}.", style="good" if confirmed else "warn"
     )
     if not confirmed:
-        out.line(f"If that was not you: redlatch device revoke {shlex.quote(made.device.name)}")
+        out.line(f"If that was not you: redlatch device revoke {quoted(made.device.name)}")
     out.line(f"Role {made.device.role}, good until {day(made.not_after)}, fingerprint {made.fingerprint}")
     print_force(out, made.force)
     return made

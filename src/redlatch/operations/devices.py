@@ -136,7 +136,21 @@ def revoke(site: Site, name: str, *, reason: str | None = None) -> Changed:
             reason=reason,
             certificates=[one.fingerprint for one in active],
         )
+        device = _by_id(tx, device.id)
     return Changed(device, enforce(site), len(active))
+
+
+def sent(site: Site, issued: Issued, *, to: str, confirmed: bool) -> None:
+    """Records that a key went out by a link: to which address, and whether the page there confirmed it."""
+    with changing(site) as tx:
+        tx.record(
+            "device.sent",
+            device=issued.device.id,
+            name=issued.device.name,
+            fingerprint=issued.fingerprint,
+            to=to,
+            confirmed=confirmed,
+        )
 
 
 def rename(site: Site, name: str, new: str) -> Changed:
