@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from redlatch.engines.nodered.users import User, user_by_name
 from tests.integration.engine.machine import Machine, why_not
 from tests.support.nodered import node
+
+from redlatch.engines.nodered.users import User, user_by_name
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +56,13 @@ def machine() -> Iterator[Machine]:
         pytest.skip(reason)
     with Machine() as made:
         yield made
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder of root's that every user may pass through; pytest's own are closed."""
+    folder = Path("/var/tmp") / f"redlatch-test-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-import redlatch
 from tests.support.nodered import cache
 from tests.support.wait import until
+
+import redlatch
 
 SYSTEMD = Path("/lib/systemd/systemd")
 REPOSITORY = Path(redlatch.__file__).parents[2]

@@ -30,7 +30,11 @@ def up() -> None:
     adopted = edit.adopt(red, SETTINGS.published)
     planned = dropin.plan_dropin(red, SETTINGS)
     assert planned is not None
-    print(json.dumps([adopted.changed, dropin.install_dropin(planned), red.user.name, str(red.settings_file), red.unit]))
+    print(
+        json.dumps(
+            [adopted.changed, dropin.install_dropin(planned), red.user.name, str(red.settings_file), red.unit]
+        )
+    )
 
 
 def down() -> None:

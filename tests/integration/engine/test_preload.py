@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.support.nodered import VERSIONS, NodeRed, Version, node, red_js, write_settings
 
 from redlatch.engines.nodered.publish import guard_files
-from tests.support.nodered import VERSIONS, NodeRed, Version, node, red_js, write_settings
 
 SERVER = (
     "const s = require('http').createServer(() => {{}}); "

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from tests.integration.engine.machine import Machine
 from tests.support.nodered import VERSIONS, red_js
 from tests.support.wait import until
@@ -45,7 +44,9 @@ class Pi:
         self.machine = machine
         self.default = red_js(version).parent.joinpath("settings.js").read_text()  # type: ignore[arg-type]
         machine.run("systemctl", "stop", "nodered")
-        machine.run("sh", "-c", "rm -rf /etc/systemd/system/nodered.service.d /var/lib/redlatch /home/pi/.node-red/*")
+        machine.run(
+            "sh", "-c", "rm -rf /etc/systemd/system/nodered.service.d /var/lib/redlatch /home/pi/.node-red/*"
+        )
         node = {"4.1": "node22", "5.0": "node24"}[version]
         folder = f"/opt/cache/node-red-{version}/node_modules/node-red/bin"
         machine.write("/etc/systemd/system/nodered.service", UNIT.format(bin=folder, node=node))
@@ -53,9 +54,7 @@ class Pi:
         machine.run("systemctl", "daemon-reload")
 
     def do(self, *arguments: str) -> Any:
-        return json.loads(
-            self.machine.run(sys.executable, "-m", "tests.integration.engine.pi", *arguments).stdout
-        )
+        return json.loads(self.machine.run(sys.executable, "-m", "tests.integration.engine.pi", *arguments).stdout)
 
     def ended(self) -> dict[str, str]:
         """Waits until the unit runs no more; what systemd says of it."""
@@ -91,7 +90,9 @@ def test_replaced_settings_stop_node_red_instead_of_opening_it(pi: Pi) -> None:
     assert pi.serves("/srv/site/admin.pem") == 200
     assert pi.do("ask") == "refused"
     assert pi.do("ask", "plain") in (308, "refused")
-    options = pi.machine.run("sh", "-c", "tr '\\0' '\\n' < /proc/$(systemctl show nodered -P MainPID)/environ").stdout
+    options = pi.machine.run(
+        "sh", "-c", "tr '\\0' '\\n' < /proc/$(systemctl show nodered -P MainPID)/environ"
+    ).stdout
     assert "NODE_OPTIONS=--max_old_space_size=512 --require=/var/lib/redlatch/published/preload.js" in options
 
     pi.machine.write(SETTINGS, pi.default, owner="pi")

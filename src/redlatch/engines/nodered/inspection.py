@@ -135,7 +135,7 @@ def inspect_settings(nodered: NodeRed) -> Inspection:
     return inspect_file(nodered, file)
 
 
-def inspect_file(nodered: NodeRed, file: Path, *, timeout: float = TIMEOUT) -> Inspection:
+def inspect_file(nodered: NodeRed, file: Path) -> Inspection:
     """Like inspect_settings, for any file: a candidate is proven before it becomes settings.js."""
     if not nodered.node:
         return Inspection(False, "node", "no node was found to load it with")
@@ -150,7 +150,7 @@ def inspect_file(nodered: NodeRed, file: Path, *, timeout: float = TIMEOUT) -> I
         [*nodered.node, "-", word, file, *([nodered.program] if nodered.program else [])],
         input=script,
         env=environment,
-        timeout=timeout,
+        timeout=TIMEOUT,
         cwd=_reachable(nodered),
     )
     return _understand(nodered, file, run, word)
