@@ -72,8 +72,6 @@ def refresh(site: Site) -> Refreshed:
         with changing(site) as tx:
             set_config(tx, hosts=hosts)
             tx.record("site.changed", changes=changes)
-            if hosts != config.hosts:
-                tx.touch()
     leaf = published_leaf(site)
     if leaf is None:
         raise FileProblem(
@@ -101,7 +99,6 @@ def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
     with changing(site) as tx:
         config = set_config(tx, names=(*config.names, host))
         tx.record("name.added", name=host)
-        tx.touch()
     return refresh(site)
 
 
@@ -114,7 +111,6 @@ def remove_name(site: Site, host: str) -> Refreshed:
     with changing(site) as tx:
         set_config(tx, names=tuple(name for name in config.names if name != host))
         tx.record("name.removed", name=host)
-        tx.touch()
     return refresh(site)
 
 

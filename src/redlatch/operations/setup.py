@@ -214,7 +214,6 @@ def prepare(
         if present != wanted:
             tx.set_config(wanted.stored())
             tx.record("site.changed", names=list(wanted.names), mode=wanted.mode, settings=target.settings_file)
-            tx.touch()
     with exclusive(settings):
         publish.prepare(settings, plan.node_red.user)
         publish.publish_guard(settings, target.gid)
@@ -241,7 +240,6 @@ def _ensure_authorities(site: Site, plan: Plan, *, protect: bool) -> None:
             tx.record("site.created", machine=plan.config.machine)
         for kind in missing:
             server.create_authority(site, tx, kind, names, secret)
-        tx.touch()
 
 
 def _remove_orphans(site: Site) -> None:

@@ -132,6 +132,8 @@ def changing(site: Site) -> Iterator[Transaction]:
                 hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
             )
         yield tx
+        # The snapshot tells the time of the newest event, so every change is a new version of it.
+        tx.touch()
 
 
 def set_config(tx: Transaction, **changes: Any) -> Config:
