@@ -20,6 +20,7 @@ SCRIPTS = (
     "scripts/test-install",
     ".ci/run",
     "tests/install/whole",
+    "tests/install/with-systemd",
     "packaging/certbot-deploy-hook",
 )
 NOBODY = 65534
