@@ -134,13 +134,14 @@ def read_untrusted(path: Path, *, owner_uid: int, max_bytes: int) -> bytes | Non
         raise FileProblem(
             f"{path} cannot be trusted: {(error.strerror or str(error)).lower()}", hint=_hint(error)
         ) from error
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1 or state.st_uid != owner_uid:
+        os.close(descriptor)
+        raise FileProblem(
+            f"{path} cannot be trusted: not a plain file of Node-RED's user",
+            hint="somebody put something else in its place; remove it and look who may write there",
+        )
     with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(stream.fileno())
-        if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1 or state.st_uid != owner_uid:
-            raise FileProblem(
-                f"{path} cannot be trusted: not a plain file of Node-RED's user",
-                hint="somebody put something else in its place; remove it and look who may write there",
-            )
         data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise FileProblem(f"{path} is larger than {max_bytes} bytes", hint="remove it; the guard writes a new one")

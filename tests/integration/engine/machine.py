@@ -36,8 +36,8 @@ mount --bind -o ro /usr usr
 for link in bin sbin lib lib64 lib32; do [ ! -L /$link ] || cp -a /$link .; done
 for folder in "$@"; do mkdir -p "./$folder"; mount --bind -o ro "$folder" "./$folder"; done
 mount --bind -o ro "$cache" opt/cache
-printf "%s\n" root:x:0:0:root:/root:/bin/sh pi:x:1000:1000::/home/pi:/bin/sh other:x:1001:1001::/srv:/bin/sh > etc/passwd
-printf "%s\n" root:x:0: pi:x:1000: other:x:1001: > etc/group
+printf "%s\n" root:x:0:0:root:/root:/bin/sh pi:x:1000:1000::/home/pi:/bin/sh > etc/passwd
+printf "%s\n" root:x:0: pi:x:1000: > etc/group
 cp -r /etc/ld.so* /etc/nsswitch.conf /etc/alternatives etc/ 2>/dev/null || true
 echo 0123456789abcdef0123456789abcdef > etc/machine-id
 chown -R 1000:1000 home/pi

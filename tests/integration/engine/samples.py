@@ -33,7 +33,10 @@ module.exports = {
     flowFile: 'flows.json',
     adminAuth: {
         type: "credentials",
-        users: [{username: "admin", password: "$2b$08$wuAqPiKJlVN27eF5qJp.RuQYuy6ZYONW7a/UWYxDTtwKFCdB8F19y", permissions: "*"}]
+        users: [{
+            username: "admin", permissions: "*",
+            password: "$2b$08$wuAqPiKJlVN27eF5qJp.RuQYuy6ZYONW7a/UWYxDTtwKFCdB8F19y"
+        }]
     },
     httpNodeAuth: {user: "user", pass: "$2a$08$zZWtXTja0fB1pzD4sHCMyOCMYz2Z6dNbM6tl8sJogENOMcxWV9DN."},
     httpAdminRoot: '/red/', httpNodeRoot: "/api", httpStatic: '/home/pi/pictures/', ui: { path: "panel" },

@@ -350,7 +350,7 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_adoption_leaves_the_old_file_or_the_new(step: str, home: Home, open_folder: Path) -> None:
-    """kill -9 before writing, flushing, proving, renaming, and after it: a whole file stands; the next run cleans up."""
+    """kill -9 before writing, flushing, proving, renaming and after it: a whole file stands, the rest is swept."""
     home.put(samples.default("5.0"))
     before = home.state()
     inbox = open_folder / "marks"
@@ -374,11 +374,12 @@ def test_killed_adoption_leaves_the_old_file_or_the_new(step: str, home: Home, o
 def test_settings_run_without_roots_rights_environment_and_files(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What settings.js does while it is loaded, it does as its user: no root, no secrets, no open files of ours."""
+    """What settings.js does while it is loaded, it does as its user: no root, no secrets of ours."""
     monkeypatch.setenv("REDLATCH_PASSPHRASE", "top secret")
     report = home.user.home / "report.json"
     home.put(
-        b"const fs = require('fs'); let shadow = 'closed'; try { fs.readFileSync('/etc/shadow'); shadow = 'open' } catch {}"
+        b"const fs = require('fs'); let shadow = 'closed';"
+        b"try { fs.readFileSync('/etc/shadow'); shadow = 'open' } catch {}"
         b"fs.writeFileSync('"
         + str(report).encode()
         + b"', JSON.stringify({uid: process.getuid(), gid: process.getgid(),"
@@ -420,7 +421,7 @@ def test_missing_folder_is_an_error(home: Home) -> None:
 
 @pytest.mark.parametrize("version", real.VERSIONS)
 def test_forum_recipe_taken_over_by_a_real_node_red(version: real.Version, tmp_path: Path) -> None:
-    """Under the recipe's own https block strangers stay out and a device of redlatch's comes in; then it is undone."""
+    """Under the recipe's own https block strangers stay out and a device of redlatch's comes in."""
     site = Site(tmp_path / "site")
     device = site.device()
     user_dir = tmp_path / "user"

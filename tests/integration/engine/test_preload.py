@@ -82,7 +82,8 @@ def test_servers_that_are_no_web_servers_are_left_alone(preload: Path, kind: str
     """tcp and udp nodes are outside the lock, guarded or not."""
     module = kind.split(".", maxsplit=1)[0]
     start = "listen(0" if module == "net" else "bind(0"
-    code = f"const s = require('{module}').{kind.split('.', 1)[1]}; s.{start}, () => {{console.log('open'); s.close()}})"
+    made = f"const s = require('{module}').{kind.split('.', 1)[1]};"
+    code = f"{made} s.{start}, () => {{console.log('open'); s.close()}})"
     done = run(preload, "-e", code)
     assert (done.returncode, done.stdout) == (0, "open\n")
 

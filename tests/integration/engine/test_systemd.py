@@ -1,4 +1,4 @@
-"""The drop-in under a real systemd, with a unit as the Raspberry Pi's installer writes it: it must not fall off."""
+"""The drop-in under a real systemd, with a unit like the Raspberry Pi's: the lock must not fall off."""
 
 from __future__ import annotations
 
