@@ -208,10 +208,9 @@ def prepare(
     target = plan.config.target
     if target is None:  # plan() always names one
         raise NotSetUp("the plan names no Node-RED", hint="run: redlatch up")
-    with changing(site) as tx:
-        present = Config.of(tx.site().config)
-        wanted = replace(plan.config, adopted=present.adopted)
-        if present != wanted:
+    wanted = replace(plan.config, adopted=site.config().adopted)
+    if wanted != site.config():
+        with changing(site) as tx:
             tx.set_config(wanted.stored())
             tx.record("site.changed", names=list(wanted.names), mode=wanted.mode, settings=target.settings_file)
     with exclusive(settings):
