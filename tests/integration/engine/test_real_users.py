@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,7 @@ class Place:
 
 
 @pytest.fixture
-def place(unix_user: User, open_folder: Path) -> Iterator[Place]:
+def place(unix_user: User, open_folder: Path) -> Place:
     """A home as root sets it up: authority closed, published readable, spool the user's own."""
     settings = Settings(home=open_folder / "redlatch", system=True)
     publish.prepare(settings, unix_user)
@@ -42,14 +41,14 @@ def place(unix_user: User, open_folder: Path) -> Iterator[Place]:
     settings.authority.chmod(0o700)
     write_atomic(settings.keys / "server-ca.key", b"secret", mode=0o600)
     write_atomic(settings.database, b"secret", mode=0o600)
-    yield Place(settings, unix_user)
+    return Place(settings, unix_user)
 
 
 def everything(folder: str) -> list[str]:
     return sorted(str(path) for path in Path(folder).rglob("*"))
 
 
-def attempt(action: str, target: str) -> str:
+def attempt(action: str, target: str) -> str:  # noqa: PLR0912 - one line for each thing to try
     """Tries one thing; "done", or why not."""
     path = Path(target)
     try:
@@ -156,21 +155,21 @@ def plant(kind: str, target: str, bait: str) -> None:
 
 
 READERS = {
-    "in-force.json": lambda s, uid: claims.read_in_force(s, uid),
-    "connections.json": lambda s, uid: claims.read_connections(s, uid),
-    "access.jsonl": lambda s, uid: claims.read_access(s, uid),
-    "access.1.jsonl": lambda s, uid: claims.read_access(s, uid),
+    "in-force.json": claims.read_in_force,
+    "connections.json": claims.read_connections,
+    "access.jsonl": claims.read_access,
+    "access.1.jsonl": claims.read_access,
 }
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "device link", "hard link", "huge"])
 @pytest.mark.parametrize("name", SPOOLED)
 def test_planted_claim_is_refused(kind: str, name: str, place: Place) -> None:
-    """Links, FIFOs, folders, hard links and giants in the spool are an error at once: not followed, not waited for."""
+    """Links, FIFOs, folders, hard links and giants in the spool are an error at once, never followed."""
     bait = place.settings.home / "bait.json"
     bait.write_text(json.dumps({"format": 1}))
     call_as(place.user, plant, kind, str(place.settings.spool / name), str(bait))
-    with pytest.raises(FileProblem, match="cannot be trusted|larger"):
+    with pytest.raises(FileProblem, match=r"cannot be trusted|larger"):
         READERS[name](place.settings, place.user.uid)
 
 
@@ -227,14 +226,14 @@ def regain() -> str:
 
 def open_descriptors() -> list[str]:
     found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the one that listed the folder
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists the folder
+            found.append(str(entry.readlink()))
     return found
 
 
 def test_rights_are_given_up_for_good(unix_user: User, open_folder: Path) -> None:
-    """Real, effective and saved ids and the groups are the user's; there is no way back, and no file of ours open."""
+    """Real, effective and saved ids and the groups are the user's, with no way back; no file of ours is open."""
     assert call_as(unix_user, identities) == [[unix_user.uid] * 3, [unix_user.gid] * 3, sorted(unix_user.groups)]
     assert call_as(unix_user, regain) == "refused"
     with (open_folder / "secret").open("w"):

@@ -17,13 +17,8 @@ _START = b"// >>> redlatch"
 _END = b"// <<< redlatch"
 _WRAP = re.compile(rb'module\.exports = require\(("(?:[^"\\\r\n]|\\.)*/guard\.js")\)\.wrap\(module\.exports\);')
 _BLOCK = re.compile(
-    rb"(?:\r\n|\n)?^"
-    + re.escape(_START)
-    + rb"[^\r\n]*(?:\r\n|\n)"
-    + _WRAP.pattern
-    + rb"(?:\r\n|\n)"
-    + re.escape(_END)
-    + rb"[^\r\n]*(?:\r\n|\n|\Z)",
+    rb"(?P<before>\r\n|\n)?^%b[^\r\n]*(?P<end>\r\n|\n)%b(?:\r\n|\n)%b[^\r\n]*(?:\r\n|\n|\Z)"
+    % (re.escape(_START), _WRAP.pattern, re.escape(_END)),
     re.MULTILINE,
 )
 _LINE = re.compile(
@@ -87,19 +82,20 @@ def add_block(data: bytes, published: Path) -> bytes:
     """`data` with the block as its last lines. The same block already last: unchanged; elsewhere or
     other: moved.
     """
-    wanted = block(published, newline(data))
-    if data.endswith(wanted) and data.count(_START) == 1:
+    if data.endswith(block(published, newline(data))) and data.count(_START) == 1:
         return data
-    return remove_block(data) + block(published, newline(data))
+    rest = remove_block(data)
+    return rest + block(published, newline(rest))
 
 
 def remove_block(data: bytes) -> bytes:
     """`data` without the block (or what an editor left of it); everything else stays as it is, byte for byte."""
 
     def joined(match: re.Match[bytes]) -> bytes:
+        if match["before"] == b"\r\n" and match["end"] == b"\n":
+            return b"\r"  # the file's last byte, which the block's own newline followed
         # What somebody wrote after the block must not end up on the line before it.
-        before, after = data[: match.start()], data[match.end() :]
-        glued = before and after and before[-1:] != b"\n" and match[0][:1] in b"\r\n"
-        return newline(data) if glued else b""
+        glued = match["before"] and data[: match.start()][-1:] not in (b"", b"\n") and data[match.end() :]
+        return match["end"] if glued else b""
 
     return _LINE.sub(b"", _BLOCK.sub(joined, data))
