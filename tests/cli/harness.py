@@ -39,7 +39,6 @@ class Person:
             "REDLATCH_HOME": str(self.cwd / "site"),
             "LANG": "C.UTF-8",
             "TZ": "UTC",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -93,6 +92,8 @@ class Person:
             (r"\b20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT"),
             (r"\b20\d\d-\d\d-\d\d\b", "DAY"),
             (r"not_after=\d+", "not_after=UNIX"),
+            (r'"(version|recorded|published)": \d+', r'"\1": N'),
+            (r"\bversion \d+", "version N"),
             (rf"\b{re.escape(host)}\b", "HOST"),
             (r"\bdaemon\b" if AS_SOMEBODY else rf"\b{re.escape(_me())}\b", "PERSON"),
         ):

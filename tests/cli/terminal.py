@@ -16,7 +16,7 @@ from tests.cli.harness import AS_SOMEBODY, Person
 
 
 class Terminal:
-    """One command on a pty of its own (with it as controlling terminal: ctrl-c is a signal). `expect` waits for text; `type` answers."""
+    """One command on a pty of its own (ctrl-c is a signal there). `expect` waits for text; `type` answers."""
 
     def __init__(self, person: Person, *arguments: str, **environ: str) -> None:
         self.shown = ""

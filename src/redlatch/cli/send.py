@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
-import pwd
 import secrets
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +14,8 @@ import click
 
 from redlatch.cli.device import device_document, print_force
 from redlatch.cli.framework import command
-from redlatch.cli.handing import pack
+from redlatch.cli.handing import FORMATS, pack
+from redlatch.cli.link import link_hosts, show_link
 from redlatch.cli.output import Output, day, quoted
 from redlatch.cli.session import Session
 from redlatch.errors import EngineError, NotFound
@@ -95,8 +92,12 @@ def hand_over(
     days: int = 365,
     where: Listen,
     next_url: str | None = None,
+    afterwards: str = "",
 ) -> Issued:
-    """Serves one link until its end and prints what a person must know. NotHandedOver when nobody took the key."""
+    """Serves one link until its end and prints what a person must know. NotHandedOver when nobody took the key.
+
+    `next_url` is where the device tries its key, `afterwards` the last line for whoever takes the way by ssh.
+    """
     from redlatch.enrolment import TOKEN_BYTES, new_link
     from redlatch.operations import devices
     from redlatch.operations.site import authority
@@ -134,8 +135,11 @@ def hand_over(
         hosts = link_hosts(site, sockets)
         port = sockets[0].getsockname()[1]
         urls = [f"https://{host}:{port}/#{token}" for host in hosts]
-        _show_link(session.out, site, name, urls, hosts, handover.fingerprint(pem.read_bytes()), link.expires)
-        outcome = handover.run(link, issue, names=config.hosts, sockets=sockets, context=context, clock=clock)
+        fingerprint = handover.fingerprint(pem.read_bytes())
+        show_link(session.out, site, name, urls, hosts, fingerprint, link.expires, afterwards)
+        outcome = handover.run(
+            link, issue, names=config.hosts, formats=FORMATS, sockets=sockets, context=context, clock=clock
+        )
     finally:
         for sock in sockets:
             sock.close()
@@ -161,123 +165,6 @@ def _parcel(issued: Issued, kind: str, next_url: str | None) -> Parcel:
         not_after=issued.not_after,
         next_url=next_url,
     )
-
-
-def link_hosts(site: Site, sockets: Sequence[socket.socket]) -> list[str]:
-    """How a device in the network may call us, best first: a name the public certificate has, then the address
-    over which the person came by ssh, then the one towards the router.
-    """
-    addresses = [str(sock.getsockname()[0]) for sock in sockets]
-    ssh = os.environ.get("SSH_CONNECTION", "").split()
-    likely = [ssh[2]] if len(ssh) == 4 else []
-    likely += [
-        found
-        for found in (_towards(socket.AF_INET, "192.0.2.1"), _towards(socket.AF_INET6, "2001:db8::1"))
-        if found
-    ]
-    ordered = sorted(addresses, key=lambda one: likely.index(one) if one in likely else len(likely))
-    hosts = [f"[{one}]" if ":" in one else one for one in ordered]
-    if site.config().server_files is not None:
-        hosts = [*_public_names(site), *hosts]
-    return hosts
-
-
-def _public_names(site: Site) -> list[str]:
-    from cryptography import x509
-
-    from redlatch.operations import server
-
-    leaf = server.published_leaf(site)
-    if leaf is None:
-        return []
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [name for name in names.get_values_for_type(x509.DNSName) if "*" not in name]
-
-
-def _towards(family: int, address: str) -> str | None:
-    """Our own address on the way to `address` (of a documentation block, RFC 5737); sends nothing."""
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.connect((address, 9))
-            return str(sock.getsockname()[0])
-    except OSError:
-        return None
-
-
-def _show_link(
-    out: Output,
-    site: Site,
-    name: str,
-    urls: Sequence[str],
-    hosts: Sequence[str],
-    fingerprint: str,
-    expires: datetime,
-) -> None:
-    public = site.config().server_files is not None
-    out.document({"event": "link", "device": name, "urls": urls, "expires": expires, "fingerprint": fingerprint})
-    out.line()
-    out.line(f"A key for {name}. Open this on the device that shall have it:", style="strong")
-    out.line()
-    for url in urls[:2]:
-        out.line(url, indent=2, style="strong")
-    out.line()
-    if sys.stdout.isatty() and not out.as_json:
-        _show_code(out, urls[0])
-        out.line()
-    out.line("It works once, for 15 minutes, and only in your network.")
-    if not public:
-        out.line("The browser will warn, because it does not know this server yet. Before you go on, open the")
-        out.line("certificate's details in that warning, and compare its SHA-256 fingerprint with this one:")
-    else:
-        out.line("The SHA-256 fingerprint of the server's certificate, for comparison:")
-    out.line()
-    half = len(fingerprint) // 2
-    out.line(fingerprint[:half].rstrip(":"), indent=2, style="strong")
-    out.line(fingerprint[half:].strip(":"), indent=2, style="strong")
-    out.line()
-    if not public:
-        out.line(
-            "If they differ, press ctrl-c: somebody in your network stands in between and could take the link."
-        )
-        out.line()
-    out.line("The other way, by ssh:")
-    out.line(f"redlatch device add {quoted(name)}", indent=2)
-    out.line(
-        f"scp {_ssh_target(hosts[-1] if public else hosts[0])}:{_slug(name)}.p12 .   (on the other computer)",
-        indent=2,
-    )
-    out.line()
-    out.line(f"Waiting for the device until {expires.astimezone():%H:%M}; ctrl-c ends it.")
-
-
-def _ssh_target(host: str) -> str:
-    try:
-        user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = "pi"
-    return f"{user}@{host}"
-
-
-def _slug(name: str) -> str:
-    from redlatch.pki.names import slug
-
-    return slug(name)
-
-
-def _show_code(out: Output, url: str) -> None:
-    """The QR code in half blocks; its colours are set, so that it is right on dark and on light terminals."""
-    import segno
-
-    modules = [list(row) for row in segno.make(url, error="l", micro=False).matrix_iter(border=2)]
-    if len(modules) % 2:
-        modules.append([0] * len(modules[0]))
-    for upper, lower in zip(modules[::2], modules[1::2], strict=True):
-        # Light modules are drawn, dark ones left out: without colour that is right on a dark terminal.
-        text = "".join(" ▄▀█"[(not up) * 2 + (not low)] for up, low in zip(upper, lower, strict=True))
-        print(f"  \x1b[97;40m{text}\x1b[0m" if out.coloured else f"  {text}")
 
 
 def _ended(out: Output, site: Site, outcome: Outcome, issued: Sequence[Issued]) -> Issued:

@@ -141,7 +141,8 @@ def _see_a_device(session: Session, site: Site, where: Listen) -> str:
 
     Nothing is locked before: NotHandedOver, NobodyCameIn and ctrl-c leave Node-RED as it was.
     """
-    from redlatch.cli.send import hand_over, link_hosts
+    from redlatch.cli.link import link_hosts
+    from redlatch.cli.send import hand_over
     from redlatch.service import listener, testport
 
     gc.enable()
@@ -151,7 +152,15 @@ def _see_a_device(session: Session, site: Site, where: Listen) -> str:
         url = f"https://{link_hosts(site, sockets)[0]}:{sockets[0].getsockname()[1]}/"
         if not _active(site):
             name = click.prompt("A name for your first device", default="My first device", err=True)
-            hand_over(session, site, name, role="owner", where=where, next_url=url)
+            hand_over(
+                session,
+                site,
+                name,
+                role="owner",
+                where=where,
+                next_url=url,
+                afterwards="redlatch up   (it goes on with that device)",
+            )
         out.line()
         out.line("Now open this on a device that has its key:", style="strong")
         out.line(url, indent=2, style="strong")
@@ -205,6 +214,7 @@ def _report(session: Session, site: Site, plan: Plan, locked: Locked, came_in: s
             "names": config.hosts,
             "addresses": plan.addresses,
             "devices": len(set(active.values())),
+            "found_certificates": plan.found_certificates,
             "came_in": came_in,
             "findings": [
                 {"code": one.code, "severity": one.severity, "text": one.text, "remedy": one.remedy}

@@ -29,7 +29,6 @@ from string import Template
 from redlatch.enrolment import ATTEMPTS, Link, Refusal, redeem
 from redlatch.service.listener import Limits, Listener, Request, Response
 
-FORMATS = ("p12", "p12-modern", "pem")
 #: Seconds that the page has to say that it holds the key. After that the state is "sent", no more.
 RECEIPT_WAIT = 15.0
 
@@ -90,12 +89,14 @@ class Handover:
         issue: Callable[[str], Parcel],
         *,
         names: Collection[str],
+        formats: Collection[str],
         port: int,
         clock: Callable[[], datetime],
     ) -> None:
         self._link = link
         self._issue = issue
         self._names = frozenset(names)
+        self._formats = formats
         self._port = port
         self._clock = clock
         self._receipt = secrets.token_urlsafe(16)
@@ -135,7 +136,7 @@ class Handover:
         return self._redeem(token, kind, request.peer)
 
     def _redeem(self, token: str, kind: str, peer: str) -> Response:
-        if kind not in FORMATS:
+        if kind not in self._formats:
             return _json(400, {"error": "unknown-format", "message": "This kind of file is not known."})
         # No await between this step and the next state: of two simultaneous POSTs exactly one gets past it.
         self._link, refusal = redeem(self._link, token, now=self._clock())
@@ -265,6 +266,7 @@ def run(
     issue: Callable[[str], Parcel],
     *,
     names: Collection[str],
+    formats: Collection[str],
     sockets: Sequence[socket.socket],
     context: ssl.SSLContext,
     clock: Callable[[], datetime] | None = None,
@@ -273,13 +275,15 @@ def run(
 ) -> Outcome:
     """Serves `link` on `sockets` until it is delivered, dead or expired, then closes them.
 
+    `names` are the host names (without port) that this site goes by, `formats` what `issue` may be asked for.
+
     Raises what `issue` raised (nothing was handed over then), and KeyboardInterrupt on ctrl-c.
     """
     now = clock or steady_clock()
 
     async def serve() -> Handover:
         port = sockets[0].getsockname()[1]
-        handover = Handover(link, issue, names=names, port=port, clock=now)
+        handover = Handover(link, issue, names=names, formats=formats, port=port, clock=now)
         listener = Listener(sockets, context, handover.handle, limits)
         remaining = max(0.0, (link.expires - now()).total_seconds())
 

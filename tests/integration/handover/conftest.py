@@ -76,6 +76,7 @@ def serve(pki: Pki) -> Iterator[Serve]:
                         link,
                         issue,
                         names=("localhost",),
+                        formats=("p12", "p12-modern", "pem"),
                         sockets=sockets,
                         context=listener.server_context(pki.pem),
                         clock=clock,

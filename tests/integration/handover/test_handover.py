@@ -422,8 +422,8 @@ from redlatch.service import handover, listener
 link, token = new_link("x", "owner", now=datetime.now(UTC), randomness=b"x" * 16)
 sockets = listener.bind(["0.0.0.0"], told=True)
 port = sockets[0].getsockname()[1]
-threading.Thread(daemon=True, target=lambda: handover.run(link, None, names=("localhost",), sockets=sockets,
-    context=listener.server_context({str(pki.pem)!r}))).start()
+threading.Thread(daemon=True, target=lambda: handover.run(link, None, names=("localhost",), formats=(),
+    sockets=sockets, context=listener.server_context({str(pki.pem)!r}))).start()
 client = ssl.create_default_context(cadata={pki.ca_pem!r})
 def get(address):
     raw = socket.create_connection((address, port), timeout=10, source_address=(address, 0))
@@ -460,7 +460,8 @@ link, token = new_link("x", "owner", now=datetime.now(UTC), randomness=b"x" * 16
 sockets = listener.bind(["127.0.0.1"])
 threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
-    handover.run(link, None, names=(), sockets=sockets, context=listener.server_context({str(pki.pem)!r}))
+    handover.run(link, None, names=(), formats=(), sockets=sockets,
+        context=listener.server_context({str(pki.pem)!r}))
 except KeyboardInterrupt:
     print("interrupted", all(sock.fileno() == -1 for sock in sockets))
 """

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.integration.handover.harness import Pki
 
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import certificate_pem, fingerprint
 from redlatch.pki.keys import generate_key, private_key_pem
 from redlatch.service import listener, testport
-from tests.integration.handover.harness import Pki
 
 
 class Waiting:
