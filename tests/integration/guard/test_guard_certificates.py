@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -224,3 +225,28 @@ def test_the_later_of_clock_and_snapshot_counts(lock: Lock) -> None:
     finally:
         lock.site.change(time=now)
     until(lambda: reaches(lock, device), what="the device's entry")
+
+
+def test_a_strict_handshake_fails_by_itself(lock: Lock) -> None:
+    """The refusal is TLS's own alert: a browser forgets then that it chose to send no certificate."""
+    with pytest.raises(Refused, match="ALERT_HANDSHAKE_FAILURE"):
+        Connection(lock.port, tls="1.2")
+    with pytest.raises(Refused, match="CERTIFICATE_REQUIRED"):
+        request(lock.port, "GET", "/", tls="1.3")
+
+
+def test_no_renegotiation(lock: Lock) -> None:
+    """A TLS 1.2 client cannot start the handshake anew on an open connection."""
+    command = [
+        "openssl",
+        "s_client",
+        "-connect",
+        f"127.0.0.1:{lock.port}",
+        "-tls1_2",
+        "-cert",
+        lock.admin.cert_file,
+    ]
+    done = subprocess.run(
+        [*command, "-legacy_renegotiation"], input=b"R\n", capture_output=True, timeout=20, check=False
+    )
+    assert b"no renegotiation" in done.stderr

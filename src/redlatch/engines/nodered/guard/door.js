@@ -66,7 +66,7 @@ function groupOf(address) {
   return groups.slice(0, 4).join(":");
 }
 
-const nameOf = (socket) => `${socket.remoteAddress}|${socket.remotePort}|${socket.localAddress}`;
+const TICKET = Symbol("redlatch.ticket");
 
 class Door {
   /**
@@ -77,7 +77,7 @@ class Door {
     this.proceed = proceed;
     this.refused = refused;
     this.redirect = redirect;
-    this.open = new Map(); // name -> ticket, oldest first
+    this.open = new Set(); // tickets, oldest first
     this.counts = new Map(); // group -> unfinished connections
     this.known = new Map(); // group -> when a device came in last
     this.buckets = new Map(); // group -> bucket of an unknown address
@@ -99,8 +99,9 @@ class Door {
       return;
     }
     const deadline = performance.now() + DEADLINE_MS;
-    const ticket = { raw, name: nameOf(raw), address, group, deadline, bucket: null, released: false };
-    this.open.set(ticket.name, ticket);
+    const ticket = { raw, address, group, deadline, bucket: null };
+    raw[TICKET] = ticket;
+    this.open.add(ticket);
     this.counts.set(group, (this.counts.get(group) || 0) + 1);
     raw.once("close", () => this.release(ticket));
     raw.once("readable", () => this.peek(ticket));
@@ -109,7 +110,7 @@ class Door {
 
   /** A ticket of a stranger makes room for the newest: a slow one cannot keep the quick ones out. */
   makeRoom(group) {
-    for (const ticket of this.open.values()) {
+    for (const ticket of this.open) {
       if (!this.isKnown(ticket.group)) {
         this.release(ticket);
         ticket.raw.destroy();
@@ -200,10 +201,23 @@ class Door {
     return origin === null ? null : origin + request[1];
   }
 
-  /** The handshake of this socket is done and a device holds the other end. */
-  admitted(socket) {
-    const ticket = this.open.get(nameOf(socket));
-    if (ticket === undefined) return;
+  /**
+   * The ticket behind a TLS socket, or null. `_parent` is not documented but has been there since Node.js 0.11; should
+   * it go, the ports tell.
+   */
+  ticketOf(socket) {
+    const raw = socket._parent;
+    if (raw && raw[TICKET]) return raw[TICKET];
+    const { remoteAddress, remotePort } = socket;
+    for (const ticket of this.open) {
+      if (ticket.raw.remotePort === remotePort && ticket.raw.remoteAddress === remoteAddress) return ticket;
+    }
+    return null;
+  }
+
+  /** The handshake behind this ticket is done and a device holds the other end. */
+  admitted(ticket) {
+    if (ticket === null) return;
     if (ticket.bucket !== null) {
       ticket.bucket.give();
       this.strangers.give();
@@ -217,9 +231,8 @@ class Door {
   }
 
   /** The handshake is done, a stranger holds the other end and may read why: still counted, and not for long. */
-  lingers(socket) {
-    const ticket = this.open.get(nameOf(socket));
-    if (ticket !== undefined) ticket.deadline = performance.now() + STRANGER_MS;
+  lingers(ticket) {
+    if (ticket !== null) ticket.deadline = performance.now() + STRANGER_MS;
   }
 
   isKnown(group) {
@@ -233,9 +246,7 @@ class Door {
   }
 
   release(ticket) {
-    if (ticket.released) return;
-    ticket.released = true;
-    if (this.open.get(ticket.name) === ticket) this.open.delete(ticket.name);
+    if (!this.open.delete(ticket)) return;
     const left = this.counts.get(ticket.group) - 1;
     if (left > 0) this.counts.set(ticket.group, left);
     else this.counts.delete(ticket.group);
@@ -244,7 +255,7 @@ class Door {
   sweepLater() {
     this.sweeper = setTimeout(() => {
       const now = performance.now();
-      for (const ticket of [...this.open.values()]) if (ticket.deadline <= now) ticket.raw.destroy();
+      for (const ticket of [...this.open]) if (ticket.deadline <= now) ticket.raw.destroy();
       this.sweeper = null;
       if (this.open.size > 0) this.sweepLater();
     }, 1000);

@@ -18,8 +18,8 @@ const REFUSED_BY_TLS = { CERT_HAS_EXPIRED: "expired", CERT_NOT_YET_VALID: "not-y
 
 /** Who holds the other end of one connection. Made once, at the end of its handshake. */
 class Visitor {
-  constructor(socket) {
-    this.address = plainAddress(socket.remoteAddress || "");
+  constructor(address) {
+    this.address = address;
     this.fingerprint = null; // proved by the handshake, also on a resumed session
     this.verified = false;
     this.policy = undefined; // the one that the next three are from
@@ -48,6 +48,11 @@ class Enforcement {
     this.sweepAt = Infinity;
     this.lastChange = { closed: 0, ms: null };
     this.door = null;
+    const guard = this;
+    this.forget = function forget() {
+      guard.sockets.delete(this);
+      guard.claims.connectionsChanged();
+    };
     this.adopt();
   }
 
@@ -82,7 +87,7 @@ class Enforcement {
     this.server = server;
     this.door = new Door({
       proceed: (raw) => forward.call(server, "connection", raw),
-      refused: (address, reason) => this.logRefusal(address, null, reason, null),
+      refused: (address, reason) => this.logRefusal(address, null, reason),
       redirect: (host) => (this.policy === null ? null : this.policy.originOf(host)),
     });
     server.emit = function emit(event, first, second, third) {
@@ -94,7 +99,7 @@ class Enforcement {
   other(server, forward, event, first, second, third) {
     switch (event) {
       case "connection":
-        this.closedOnError(first, () => this.door.arrive(first));
+        this.arrives(first);
         return true;
       case "secureConnection":
         return this.greets(first) ? forward.call(server, event, first) : true;
@@ -121,13 +126,12 @@ class Enforcement {
     return forward.call(server, event, first, second, third);
   }
 
-  closedOnError(socket, work) {
+  arrives(raw) {
     try {
-      return work();
+      this.door.arrive(raw);
     } catch (error) {
-      socket.destroy();
+      raw.destroy();
       this.report(error);
-      return false;
     }
   }
 
@@ -138,8 +142,9 @@ class Enforcement {
   // --- one connection ----------------------------------------------------------------------------------------------
 
   greets(socket) {
-    return this.closedOnError(socket, () => {
-      const visitor = new Visitor(socket);
+    try {
+      const ticket = this.door.ticketOf(socket);
+      const visitor = new Visitor(ticket === null ? "" : ticket.address);
       socket[VISITOR] = visitor;
       const certificate = socket.getPeerX509Certificate();
       if (certificate === undefined) {
@@ -150,27 +155,38 @@ class Enforcement {
         visitor.verified = socket.authorized === true;
       }
       this.refresh(visitor);
-      if (visitor.refused !== null) {
-        socket.authorized = false;
-        this.logRefusal(visitor.address, visitor, visitor.refused, null);
-        if (this.strict) {
-          socket.destroy();
-          return false;
-        }
-        this.door.lingers(socket);
-      } else {
-        visitor.admitted = visitor.entry;
-        this.door.admitted(socket);
-        this.sweepBy(visitor.until);
-        this.claims.connectionsChanged();
-      }
-      this.sockets.add(socket);
-      socket.once("close", () => {
-        this.sockets.delete(socket);
-        this.claims.connectionsChanged();
-      });
-      return true;
-    });
+      return visitor.refused === null ? this.welcome(socket, visitor, ticket) : this.turnsAway(socket, visitor, ticket);
+    } catch (error) {
+      socket.destroy();
+      this.report(error);
+      return false;
+    }
+  }
+
+  welcome(socket, visitor, ticket) {
+    visitor.admitted = visitor.entry;
+    this.door.admitted(ticket);
+    this.sweepBy(visitor.until);
+    this.keep(socket);
+    this.claims.connectionsChanged();
+    return true;
+  }
+
+  turnsAway(socket, visitor, ticket) {
+    socket.authorized = false;
+    this.logRefusal(visitor.address, visitor, visitor.refused);
+    if (this.strict) {
+      socket.destroy();
+      return false;
+    }
+    this.door.lingers(ticket);
+    this.keep(socket);
+    return true;
+  }
+
+  keep(socket) {
+    this.sockets.add(socket);
+    socket.once("close", this.forget);
   }
 
   /** Brings what is known of the visitor to the present snapshot and clock. */
@@ -246,7 +262,7 @@ class Enforcement {
   }
 
   admitsUpgrade(event, req, socket) {
-    return this.closedOnError(socket, () => {
+    try {
       const visitor = req.socket[VISITOR];
       if (visitor === undefined) throw new Error("an upgrade on a connection that nobody looked at");
       const upgrade = req.headers.upgrade === undefined ? "" : req.headers.upgrade;
@@ -262,8 +278,11 @@ class Enforcement {
       }
       if (visitor.refused !== null && this.strict) socket.destroy();
       else page.answerUpgrade(socket, reason);
-      return false;
-    });
+    } catch (error) {
+      socket.destroy();
+      this.report(error);
+    }
+    return false;
   }
 
   // --- changes -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,236 @@
+"""What the guard costs and how fast it is: guarded against unguarded mutual-TLS Node-RED, interleaved in one run.
+
+    python bench/guard.py [--rounds 7] [--requests 2000] [--handshakes 150] [--only requests,handshakes,revoke,flood]
+
+Run from the repository's root, with the test cache that scripts/test makes. Needs Linux (/proc); prints ratios, never
+fails on them. CPU is that of all threads of Node-RED's process (schedstat, nanoseconds), medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+import ssl
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.support.clients import Connection, context, request  # noqa: E402
+from tests.support.nodered import VERSIONS, NodeRed, Version, write_settings  # noqa: E402
+from tests.support.site import Device, Site  # noqa: E402
+
+PATHS = {"http-in": "/hello", "editor API": "/settings"}
+
+
+def _node(identity: str, kind: str, wires: list[list[str]], **fields: Any) -> dict[str, Any]:
+    return {"id": identity, "type": kind, "z": "tab", "name": "", "x": 1, "y": 1, "wires": wires, **fields}
+
+
+# A timer of a flow that notes how late it came, and an endpoint that tells and forgets
+_TIMER = """
+let before = Date.now();
+const timer = setInterval(() => {
+    const now = Date.now();
+    const late = flow.get("late") || [];
+    late.push(now - before - 50);
+    flow.set("late", late);
+    before = now;
+}, 50);
+context.set("timer", timer);
+"""
+FLOWS = [
+    {"id": "tab", "type": "tab", "label": "bench"},
+    _node("in", "http in", [["out"]], url="/hello", method="get"),
+    _node("out", "http response", []),
+    _node("late-in", "http in", [["late"]], url="/late", method="get"),
+    _node("late", "function", [["late-out"]], outputs=1, initialize=_TIMER, finalize="", libs=[],
+          func='msg.payload = {late: flow.get("late") || []}; flow.set("late", []); return msg;'),
+    _node("late-out", "http response", []),
+]  # fmt: skip
+
+
+class Pair:
+    """The same Node-RED twice: behind the guard, and with the TLS options that a person would write."""
+
+    def __init__(self, version: Version, root: Path) -> None:
+        self.site = Site(root / "site")
+        self.device: Device = self.site.device("bench")
+        write_settings(root / "guarded", published=self.site.published, flows=FLOWS)
+        pem = self.site.published / "server.pem"
+        ca = self.site.published / "device-ca.pem"
+        plain = (
+            f'https: {{key: require("fs").readFileSync("{pem}"), cert: require("fs").readFileSync("{pem}"), '
+            f'ca: require("fs").readFileSync("{ca}"), requestCert: true, rejectUnauthorized: true}}'
+        )
+        write_settings(root / "unguarded", body=plain, flows=FLOWS)
+        self.guarded = NodeRed(version, root / "guarded")
+        self.unguarded = NodeRed(version, root / "unguarded")
+
+    def each(self) -> Iterator[tuple[str, NodeRed]]:
+        yield "guarded", self.guarded
+        yield "unguarded", self.unguarded
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that the process has used."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def measure(red: NodeRed, work: Callable[[], int]) -> float:
+    """Microseconds of CPU per piece of work."""
+    before = cpu(red.pid)
+    count = work()
+    time.sleep(0.05)  # what the server still does after the last answer counts too
+    return (cpu(red.pid) - before) / count * 1e6
+
+
+def requests(port: int, device: Device, path: str, count: int) -> int:
+    line = f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: */*\r\n\r\n".encode()
+    with Connection(port, device) as connection:
+        for _ in range(count):
+            connection.send(line)
+            assert connection.response().status == 200
+    return count
+
+
+def handshakes(port: int, device: Device, count: int) -> int:
+    made = context(device)
+    for _ in range(count):
+        with Connection(port, with_context=made) as connection:
+            assert not connection.socket.session_reused
+    return count
+
+
+def compare(pair: Pair, rounds: int, work: Callable[[NodeRed], int]) -> tuple[float, float, float]:
+    """Medians (guarded, unguarded) and the median of the rounds' ratios; the order changes from round to round."""
+    figures: dict[str, list[float]] = {"guarded": [], "unguarded": []}
+    for number in range(rounds + 1):
+        order = list(pair.each())
+        for name, red in order if number % 2 else reversed(order):
+            figure = measure(red, lambda red=red: work(red))  # type: ignore[misc]
+            if number:  # the first round warms up
+                figures[name].append(figure)
+    ratios = [one / other for one, other in zip(figures["guarded"], figures["unguarded"], strict=True)]
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    return medians["guarded"], medians["unguarded"], statistics.median(ratios)
+
+
+def revocations(pair: Pair, count: int) -> list[float]:
+    """Milliseconds from the start of writing the snapshot (synced, renamed) to the closed socket."""
+    times = []
+    for number in range(count):
+        device = pair.site.device(f"lost-{number}")
+        connection = None
+        while connection is None:
+            with contextlib.suppress(Exception):
+                candidate = Connection(pair.guarded.port, device)
+                candidate.request("GET", "/hello")
+                connection = candidate
+        begin = time.perf_counter()
+        pair.site.revoke(device)
+        assert connection.is_closed()
+        times.append((time.perf_counter() - begin) * 1000)
+        connection.close()
+    return times
+
+
+def hello() -> bytes:
+    """The first packet of a TLS client: what a stranger needs to send to make the server work."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    tls = made.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def flood(red: NodeRed, device: Device, seconds: float, threads: int) -> tuple[list[int], int]:
+    """Lateness (ms) of the flow's 50 ms timer, and the server's answers per second to strangers' hellos."""
+    packet, stop, answered = hello(), threading.Event(), [0] * threads
+
+    def attack(number: int) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                raw = socket.create_connection(
+                    ("127.0.0.1", red.port), 1, source_address=(f"127.0.{20 + number}.1", 0)
+                )
+                with raw:
+                    raw.sendall(packet)
+                    answered[number] += bool(raw.recv(1))
+
+    request(red.port, "GET", "/late", device)
+    attackers = [threading.Thread(target=attack, args=(number,), daemon=True) for number in range(threads)]
+    for attacker in attackers:
+        attacker.start()
+    time.sleep(seconds)
+    stop.set()
+    for attacker in attackers:
+        attacker.join()
+    late = request(red.port, "GET", "/late", device).json()["late"]
+    return late, round(sum(answered) / seconds)
+
+
+def centile(values: list[Any], share: float) -> float:
+    ordered = sorted(values)
+    return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--handshakes", type=int, default=150)
+    parser.add_argument("--only", default="requests,handshakes,revoke,flood")
+    parser.add_argument("--versions", default=",".join(VERSIONS))
+    options = parser.parse_args()
+    only = options.only.split(",")
+    print(f"{'':42} {'guarded':>9} {'unguarded':>9} {'ratio':>6}")
+    for version in options.versions.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            pair = Pair(version, Path(folder))
+            with pair.guarded, pair.unguarded:
+                if "requests" in only:
+                    for name, path in PATHS.items():
+                        one, other, ratio = compare(
+                            pair, options.rounds,
+                            lambda red, p=path: requests(red.port, pair.device, p, options.requests),
+                        )  # fmt: skip
+                        label = f"{version} CPU per keep-alive request, {name}, us"
+                        print(f"{label:42} {one:9.1f} {other:9.1f} {ratio:6.3f}", flush=True)
+                if "handshakes" in only:
+                    one, other, ratio = compare(
+                        pair, options.rounds, lambda red: handshakes(red.port, pair.device, options.handshakes)
+                    )
+                    label = f"{version} CPU per full handshake, us"
+                    print(f"{label:42} {one:9.1f} {other:9.1f} {ratio:6.3f}", flush=True)
+                if "revoke" in only:
+                    times = revocations(pair, 50)
+                    print(
+                        f"{version} revoke -> closed, ms: median {statistics.median(times):.1f}, worst {max(times):.1f}"
+                    )
+                if "flood" in only:
+                    for name, red in pair.each():
+                        late, rate = flood(red, pair.device, 5, 8)
+                        print(
+                            f"{version} flood, {name}: {rate} handshakes begun/s, timer late by ms: "
+                            f"median {centile(late, 0.5):.0f}, 99 % {centile(late, 0.99):.0f}, worst {max(late)}",
+                            flush=True,
+                        )
+
+
+if __name__ == "__main__":
+    main()
