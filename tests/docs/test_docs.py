@@ -241,3 +241,34 @@ def test_nothing_of_a_workplace_is_in_the_documents() -> None:
         if name and re.search(r"/work/|/root/(?!\.node-red)", text(name))
     ]
     assert bad == []
+
+
+def printed() -> Iterator[tuple[str, str]]:
+    """Every JSON document in the transcripts of the command line's tests: (command, document)."""
+    for path in sorted((ROOT / "tests/cli/transcripts").glob("*.txt")):
+        pattern = r"^\$ (?:[A-Z_]+=\S+ )*(redlatch .*--json.*)\n(\{(?!\"error\").*)$"
+        yield from re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def keys(value: object, parent: str = "") -> set[str]:
+    """The keys of a document and of what is in it; what an audit event tells depends on its kind."""
+    if isinstance(value, dict):
+        return set(value) | {one for key, inner in value.items() for one in keys(inner, key) if key != "data"}
+    if isinstance(value, list):
+        return {one for inner in value for one in keys(inner, parent)}
+    return set()
+
+
+def test_every_key_of_json_is_documented() -> None:
+    """What a command prints with --json is described in its section, or in the one that it points to."""
+    described = sections(text("docs/commands.md"))
+    missing = set()
+    for line, shown in printed():
+        words = shlex.split(line)
+        name = next(n for n in (" ".join(words[:3]), " ".join(words[:2])) if n in described)
+        body = described[name] + described["How far a change got"]
+        body += "".join(described.get(other, "") for other in re.findall(r"`(redlatch [a-z ]+)`", described[name]))
+        # times, numbers and lists that differ by machine are left out of a transcript
+        document = json.loads(re.sub(r"(?<=: )\b(N|UNIX|[A-Z]+)\b|[\[{]\.\.\.[\]}]", "0", shown))
+        missing |= {f"{name}: {key}" for key in keys(document) if not re.search(rf'[`"]{key}[`"]', body)}
+    assert sorted(missing) == []
