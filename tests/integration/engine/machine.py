@@ -24,9 +24,9 @@ REPOSITORY = Path(redlatch.__file__).parents[2]
 
 _BOOT = r"""
 set -eu
-root=$1 cgroups=$2 cache=$3; shift 3
+root=$1 cgroups=$2 cache=$3 propagation=$4; shift 4
 echo $$ > "$cgroups/$(basename "$root")/cgroup.procs"
-exec unshare --pid --mount --cgroup --uts --ipc --net --fork --kill-child --propagation private sh -eu -c '
+exec unshare --pid --mount --cgroup --uts --ipc --net --fork --kill-child --propagation $propagation sh -eu -c '
 root=$1 cache=$2; shift 2
 mount -t tmpfs -o mode=755 tmpfs "$root"
 cd "$root"
@@ -70,6 +70,16 @@ def cgroup2() -> Path | None:
     return None
 
 
+def propagation() -> str | None:
+    """How to keep the machine's mounts from the host: `private`, or in a chroot, where that fails, as they are."""
+    for choice in ("private", "unchanged"):
+        shared = choice == "unchanged" and " shared:" in Path("/proc/self/mountinfo").read_text()
+        probe = ["unshare", "--pid", "--mount", "--cgroup", "--net", "--fork", "--propagation", choice, "true"]
+        if not shared and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return choice
+    return None
+
+
 def why_not() -> str:
     """Why this host cannot run such a machine; empty when it can."""
     if os.geteuid() != 0:
@@ -78,10 +88,7 @@ def why_not() -> str:
         return "systemd is not installed"
     if cgroup2() is None:
         return "no writable cgroup2 file system"
-    probe = subprocess.run(
-        ["unshare", "--pid", "--mount", "--cgroup", "--net", "--fork", "true"], capture_output=True, check=False
-    )
-    return "" if probe.returncode == 0 else f"no namespaces here: {probe.stderr.decode().strip()}"
+    return "" if propagation() else "no namespaces of its own here"
 
 
 class Machine:
@@ -100,11 +107,13 @@ class Machine:
 
     def __enter__(self) -> Self:
         self.group.mkdir()
+        mounts = propagation()
+        assert mounts is not None
         prefixes = {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)}
         folders = [str(path) for path in sorted(prefixes) if not path.is_relative_to("/usr")]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["sh", "-c", _BOOT, "sh", str(self.root), str(self.cgroups), str(cache()), *folders],
+                ["sh", "-c", _BOOT, "sh", str(self.root), str(self.cgroups), str(cache()), mounts, *folders],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:

@@ -25,7 +25,7 @@ from redlatch.engines.nodered import edit, publish
 from redlatch.engines.nodered.adopt import add_block
 from redlatch.engines.nodered.inspection import inspect_settings
 from redlatch.engines.nodered.locate import Machine, NodeRed, locate
-from redlatch.engines.nodered.users import User
+from redlatch.engines.nodered.users import User, call_as
 from redlatch.errors import Conflict, FileProblem, NodeRedNotFound, NotAdoptable, NotPermitted
 from redlatch.settings import Settings
 
@@ -438,3 +438,15 @@ def test_forum_recipe_taken_over_by_a_real_node_red(version: real.Version, tmp_p
             request(running.port, "GET", "/flows")
     edit.release(red)
     assert (user_dir / "settings.js").read_bytes() == recipe
+
+
+def locate_name(user_dir: str) -> str:
+    return locate(user_dir=Path(user_dir), environ={}).user.name
+
+
+def test_somebody_elses_node_red_needs_root(home: Home, open_folder: Path) -> None:
+    """Without root only one's own is found; another's is refused with the way on."""
+    assert call_as(home.user, locate_name, str(home.user_dir)) == home.user.name
+    with pytest.raises(NotPermitted, match="root") as caught:
+        call_as(home.user, locate_name, str(open_folder))
+    assert "sudo" in caught.value.hint

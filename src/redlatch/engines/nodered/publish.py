@@ -138,7 +138,7 @@ def publish_snapshot(settings: Settings, snapshot: bytes, group: int | None) -> 
 
 
 def snapshot_version(settings: Settings) -> int | None:
-    """The version that snapshot.json states, from its first bytes: it is among the first keys, whatever its size."""
+    """The version that snapshot.json states, from its first bytes: it is among the first keys."""
     try:
         with (settings.published / "snapshot.json").open("rb") as stream:
             found = re.search(rb'"version":(\d{1,18})[,}]', stream.read(256))
