@@ -13,7 +13,6 @@ from tests.browser.chromium import Chromium
 from tests.support.clients import request
 from tests.support.nodered import NodeRed, Version, write_settings
 from tests.support.site import Device, Site
-from tests.support.wait import until
 
 from redlatch.pki.bundles import generate_password, pkcs12
 
@@ -30,6 +29,14 @@ FLOWS: Final[list[dict[str, Any]]] = [
     {"id": "got", "type": "http in", "z": "home", "url": "/light/:who", "method": "get", "wires": [["count"]]},
     {"id": "posted", "type": "http in", "z": "home", "url": "/light/:who", "method": "post", "wires": [["count"]]},
     {"id": "asked", "type": "http in", "z": "home", "url": "/lights", "method": "get", "wires": [["count"]]},
+    {"id": "looked", "type": "http in", "z": "home", "url": "/page", "method": "get", "wires": [["page"]]},
+    {
+        "id": "page",
+        "type": "template",
+        "z": "home",
+        "template": "<!doctype html><body></body>",
+        "wires": [["answer"]],
+    },
     {"id": "count", "type": "function", "z": "home", "func": COUNT, "outputs": 1, "wires": [["answer", "shout"]]},
     {"id": "answer", "type": "http response", "z": "home"},
     {"id": "shout", "type": "debug", "z": "home", "active": True, "complete": "payload"},
@@ -64,14 +71,11 @@ class House:
         seen: dict[str, int] = request(self.node_red.port, "GET", "/lights", self.laptop).json()
         return seen
 
-    def logged(self, device: Device, path: str) -> dict[str, Any]:
-        """The guard's first line about `path` and `device`, as soon as it is written."""
-        return until(lambda: self._logged(device, path), what=f"a line about {path} in the access log")
-
-    def _logged(self, device: Device, path: str) -> dict[str, Any] | None:
+    def refusals(self, device: Device, reason: str) -> int:
+        """How often the guard says that it refused `device` for `reason`; its lines come up to a second later."""
         log = self.site.spool / "access.jsonl"
         lines = map(json.loads, log.read_text().splitlines() if log.exists() else [])
-        return next((line for line in lines if (line["path"], line["device"]) == (path, device.id)), None)
+        return sum(line["count"] for line in lines if (line["device"], line["reason"]) == (device.id, reason))
 
 
 def house(root: Path, version: Version, **snapshot: Any) -> Iterator[House]:
