@@ -337,33 +337,23 @@ install_hook() {
 }
 
 # --- the lock, the start, the proof --------------------------------------------------------------------------------
-# What redlatch knows of the Node-RED that is, or was, locked: `unit`, `pid` when it runs without one, `user`, `user_home`,
-# `node`, `program`, `user_dir`, `settings`; each empty when it is not known.
+# What redlatch knows of the Node-RED that is, or was, locked; each empty when it is not known.
 look_at_node_red() {
     local facts
-    mapfile -t facts < <("$prefix/venv/bin/python" -I - 2>/dev/null <<'PYTHON'
-import os, pathlib
-from redlatch.bootstrap import present_config
-from redlatch.engines.nodered.locate import locate
-from redlatch.engines.nodered.processes import find_processes
-from redlatch.settings import from_environment
+    mapfile -t facts < <("$redlatch" where --json 2>/dev/null | "$prefix/venv/bin/python" -I -c '
+import json, sys
 
-target = present_config(from_environment(None, os.environ)).target
-found = locate(
-    user_dir=pathlib.Path(target.user_dir), settings_file=pathlib.Path(target.settings_file), environ=os.environ
-)
-running = [one.pid for one in find_processes() if one.uid == target.uid and not one.container]
-node = found.node[0] if found.node else None
-for fact in (
-    target.unit, running[0] if running else None, target.user, found.user.home, node, found.program,
-    target.user_dir, target.settings_file,
-):
-    print("" if fact is None else fact)
-PYTHON
-    ) || true
-    facts+=('' '' '' '' '' '' '' '')
-    unit=${facts[0]} pid=${facts[1]} user=${facts[2]} user_home=${facts[3]}
-    node=${facts[4]} program=${facts[5]} user_dir=${facts[6]} settings=${facts[7]}
+try:
+    found = json.load(sys.stdin)["node_red"] or {}
+except ValueError:
+    found = {}
+for key in ("unit", "pid", "user", "node", "program", "user_dir", "settings_file"):
+    print(found.get(key) or "")
+')
+    facts+=('' '' '' '' '' '' '')
+    unit=${facts[0]} pid=${facts[1]} user=${facts[2]} node=${facts[3]} program=${facts[4]} user_dir=${facts[5]} settings=${facts[6]}
+    user_home=$(getent passwd "$user" | cut -d: -f6) || true
+    [ -n "$root" ] || user_home=$HOME
 }
 run_up() {
     local options=("${up_options[@]}")
