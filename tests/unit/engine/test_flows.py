@@ -49,11 +49,14 @@ def test_active_project_has_its_own_file(red: NodeRed) -> None:
     assert ids(read_flows(red)) == ["house"]
 
 
-@pytest.mark.parametrize("name", ["../../etc", "/etc", ".git", "a/b"])
+@pytest.mark.parametrize("name", ["../elsewhere", "{base}/elsewhere", ".hidden", "a/b"])
 def test_project_names_do_not_lead_elsewhere(name: str, red: NodeRed) -> None:
     """A project is a folder of projects/, nothing else."""
+    name = name.format(base=red.user_dir)
     put(red.user_dir / "flows.json", [{"id": "old"}])
     put(red.user_dir / ".config.projects.json", {"activeProject": name})
+    put(red.user_dir / "projects" / name / "package.json", {"node-red": {"settings": {"flowFile": "f.json"}}})
+    put(red.user_dir / "projects" / name / "f.json", [{"id": "led astray"}])
     assert ids(read_flows(red)) == ["old"]
 
 
