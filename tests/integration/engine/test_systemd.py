@@ -175,3 +175,19 @@ def test_systemd_finds_nothing_wrong_with_the_drop_in(pi: Pi) -> None:
     pi.do("up")
     verified = pi.machine.run("systemd-analyze", "verify", "/etc/systemd/system/nodered.service")
     assert "redlatch" not in verified.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "warned"), [("pi ALL=(ALL) NOPASSWD: ALL", True), ("pi ALL=(ALL) ALL", False), ("", False)]
+)
+def test_passwordless_sudo_of_node_reds_user_is_said(rule: str, warned: bool, machine: Machine) -> None:
+    """By sudo's own answer: flows are root where the rule asks for no password, as on Raspberry Pi OS."""
+    machine.run(
+        "sh", "-c", "mkdir -p /etc/pam.d; printf '%s required pam_permit.so\\n' account session > /etc/pam.d/sudo"
+    )
+    machine.write("/etc/sudoers", f"root ALL=(ALL) ALL\n{rule}\n")
+    said = machine.python(
+        "from redlatch.engines.nodered.users import root_powers, user_by_name\n"
+        "print(root_powers(user_by_name('pi')))"
+    )
+    assert ("sudo without a password" in said) is warned
