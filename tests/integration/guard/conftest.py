@@ -1,4 +1,4 @@
-"""Real Node-REDs behind the guard. `lock` is shared by all tests of one version; tests that break things clean up."""
+"""Real Node-REDs behind the guard. All tests of one version share `lock`; those that break things clean up."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ ALL: Final[list[dict[str, Any]]] = [
      "theme": "ui-theme", "breakpoints": [], "order": 1, "className": "", "visible": "true", "disabled": "false"},
     {"id": "ui-group", "type": "ui-group", "name": "G", "page": "ui-page", "width": 6, "height": 1, "order": 1,
      "showTitle": True, "className": "", "visible": "true", "disabled": "false", "groupType": "default"},
-    _node("ui-text", "ui-text", [], group="ui-group", order=1, width=0, height=0, label="t", format="{{msg.payload}}",
-          layout="row-spread", style=False, className="", value="payload", valueType="msg"),
+    _node("ui-text", "ui-text", [], group="ui-group", order=1, width=0, height=0, label="t",
+          format="{{msg.payload}}", layout="row-spread", style=False, className="", value="payload",
+          valueType="msg"),
 ]  # fmt: skip

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.integration.guard.conftest import Lock
-from tests.support.clients import Connection, Refused, Response, context, request
+from tests.support.clients import Connection, Refused, Response, WebSocket, context, request
 from tests.support.site import Device
 from tests.support.wait import until
 
 from redlatch.pki.authority import Authority
+from redlatch.pki.certificates import certificate_pem
+from redlatch.pki.keys import private_key_pem
 
 TLS = pytest.mark.parametrize("tls", ["1.2", "1.3"])
 
@@ -47,7 +51,42 @@ def same_subject(lock: Lock) -> Device:
 
 
 def unlisted(lock: Lock) -> Device:
-    return lock.site.device("unlisted", listed=False)
+    """Of our own CA and with the name of a device that is let in."""
+    return lock.site.device(lock.admin.name, listed=False)
+
+
+@dataclass(frozen=True)
+class Chained(Device):
+    """Sends further certificates behind its own one."""
+
+    behind: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def cert_file(self) -> Path:
+        path = self.folder / f"{self.fingerprint[:16]}-chain.pem"
+        path.write_bytes(
+            b"".join(map(certificate_pem, (self.certificate, *self.behind))) + private_key_pem(self.key, None)
+        )
+        return path
+
+
+def borrowed_chain(lock: Lock) -> Device:
+    """A stranger's own certificate first, then those of a device that is let in and of our CA."""
+    own = foreign(lock)
+    behind = (lock.admin.certificate, lock.site.device_ca.certificate)
+    return Chained(own.name, own.id, own.certificate, own.key, own.folder, behind)
+
+
+def own_chain(lock: Lock) -> Device:
+    """A stranger's certificate with the stranger's own CA behind it."""
+    other = Authority.create_device("elsewhere", now=datetime.now(UTC))
+    own = lock.site.device("stranger", authority=other, listed=False)
+    return Chained(own.name, own.id, own.certificate, own.key, own.folder, (other.certificate,))
+
+
+def listed_but_foreign(lock: Lock) -> Device:
+    """In the list by mistake, but of a CA that is not ours."""
+    return lock.site.device("listed", authority=Authority.create_device("elsewhere", now=datetime.now(UTC)))
 
 
 def expired(lock: Lock) -> Device:
@@ -80,6 +119,9 @@ CASES: list[tuple[Callable[[Lock], Device], str]] = [
     (foreign, "untrusted-certificate"),
     (same_subject, "untrusted-certificate"),
     (unlisted, "unknown-certificate"),
+    (borrowed_chain, "untrusted-certificate"),
+    (own_chain, "untrusted-certificate"),
+    (listed_but_foreign, "untrusted-certificate"),
     (expired, "untrusted-certificate"),
     (not_yet_valid, "untrusted-certificate"),
     (server_only, "untrusted-certificate"),
@@ -132,6 +174,24 @@ def test_no_certificate_is_told_why(explaining: Lock, tls: str) -> None:
     assert answer.headers["content-type"].startswith("text/html")
     assert b"sent no certificate" in answer.body
     assert lock_secrets(explaining).isdisjoint(answer.body.decode().split())
+
+
+def test_a_stranger_opens_no_websocket(explaining: Lock) -> None:
+    """Explaining: an upgrade without a certificate is told why, and closed."""
+    with WebSocket(explaining.port, "/comms") as socket:
+        assert socket.upgrade.status == 403
+        assert b"(no-certificate)" in socket.upgrade.body
+        assert socket.is_closed()
+
+
+@pytest.mark.parametrize("name", [None, "other.example", "LOCALHOST"])
+def test_the_server_name_decides_nothing(lock: Lock, name: str | None) -> None:
+    """Whatever name the handshake asks for, certificate and Host header decide."""
+    with Connection(lock.port, lock.admin, server_name=name) as connection:
+        assert connection.request("GET", "/hello").status == 200
+        assert connection.request("GET", "/hello", headers={"Host": "other.example"}).status == 403
+    with pytest.raises(Refused):
+        Connection(lock.port, server_name=name).request("GET", "/hello")
 
 
 def lock_secrets(lock: Lock) -> set[str]:
@@ -206,7 +266,7 @@ def test_an_expired_entry_resumes_nothing(lock: Lock, tls: str) -> None:
 
 @TLS
 def test_a_stranger_who_resumes_stays_a_stranger(explaining: Lock, tls: str) -> None:
-    """A resumed session without a certificate calls itself authorized (nodejs/node #35317): refused all the same."""
+    """A resumed session without a certificate says authorized (nodejs/node #35317): refused all the same."""
     connection, answer = resume(explaining, None, tls, lambda: None)
     with connection:
         assert answer.status == 403

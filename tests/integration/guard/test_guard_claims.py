@@ -61,7 +61,7 @@ def test_connections_are_listed(lock: Lock) -> None:
 
 
 def test_the_access_log(lock: Lock) -> None:
-    """First request of a connection, writes, upgrades and refusals are logged; further reads and queries are not."""
+    """First requests, writes, upgrades and refusals are logged; further reads and queries are not."""
     device = lock.device("viewer")
     in_force(lock)
     with Connection(lock.port, device) as connection:
@@ -95,10 +95,24 @@ def test_refusals_at_the_handshake_are_logged(lock: Lock) -> None:
     logged(lock, **{"from": "127.0.5.2", "reason": "untrusted-certificate"})
 
 
+def test_the_access_log_is_rotated(lock: Lock) -> None:
+    """At 4 MiB the log becomes access.1.jsonl, and one of those is kept."""
+    log, older = lock.site.spool / "access.jsonl", lock.site.spool / "access.1.jsonl"
+    older.write_text("oldest\n")
+    log.write_text('{"old": true}\n' * 310_000)
+    request(lock.port, "POST", "/hello", lock.admin, body=b"{}")
+    until(lambda: older.stat().st_size > 4 * 1024 * 1024, what="the rotation")
+    assert '"path":"/hello"' in older.read_text()[-300:]
+    request(lock.port, "POST", "/hello", lock.admin, body=b"{}")
+    logged(lock, path="/hello")
+    assert log.stat().st_size < 10_000
+    older.unlink()
+
+
 def test_claims_are_for_the_owner_alone(lock: Lock) -> None:
     """Every claim is a plain file with mode 0600."""
     logged(lock, allow=True)
-    until(lambda: (lock.site.spool / "connections.json").exists(), what="the list of connections")
+    until((lock.site.spool / "connections.json").exists, what="the list of connections")
     for name in ("in-force.json", "access.jsonl", "connections.json"):
         state = (lock.site.spool / name).lstat()
         assert stat.S_ISREG(state.st_mode)

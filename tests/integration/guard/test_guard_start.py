@@ -126,6 +126,28 @@ def test_the_persons_own_https_is_replaced(unstarted: Callable[..., Lock]) -> No
         assert request(lock.port, "GET", "/flows", lock.admin).status == 200
 
 
+def test_a_viewer_reads_without_admin_auth(unstarted: Callable[..., Lock]) -> None:
+    """Read-only is the guard's own decision: it holds where Node-RED asks nobody who they are."""
+    lock = unstarted(keep_auth=True)
+    viewer = lock.device("viewer")
+    with lock.red:
+        assert request(lock.port, "GET", "/flows", viewer).status == 200
+        deploy = {"Content-Type": "application/json"}
+        assert request(lock.port, "POST", "/flows", viewer, body=b"[]", headers=deploy).status == 403
+        assert request(lock.port, "POST", "/flows", lock.admin, body=b"[]", headers=deploy).status == 204
+
+
+def test_an_own_admin_auth_is_kept(unstarted: Callable[..., Lock]) -> None:
+    """With keep_auth the person's adminAuth asks for its password behind the guard; strangers never see it."""
+    lock = unstarted(keep_auth=True)
+    body = 'adminAuth: {type: "credentials", users: [{username: "ann", password: "x", permissions: "*"}]}'
+    write_settings(lock.red.user_dir, published=lock.site.published, body=body)
+    with lock.red:
+        assert request(lock.port, "GET", "/flows", lock.admin).status == 401
+        with pytest.raises(Refused):
+            request(lock.port, "GET", "/flows")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root; scripts/test in CI is root")
 def test_the_guard_needs_only_to_read(unstarted: Callable[..., Lock]) -> None:
     """With a published folder that it can read and not write, Node-RED's user is served all the same."""

@@ -58,3 +58,10 @@ test("an unknown role reaches nothing", () => {
     assert.strictEqual(policy.role("superuser", "GET", target, undefined), "no-rule");
   }
 });
+
+test("an upgrade is never a person following a link", () => {
+  const headers = { host: "pi.local", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" };
+  const policy = new Policy(first.snapshot);
+  assert.strictEqual(policy.request("GET", "/comms", headers, undefined), null);
+  assert.strictEqual(policy.request("GET", "/comms", headers, "websocket"), "cross-origin");
+});

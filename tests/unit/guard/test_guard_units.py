@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.support.nodered import VERSIONS, node
 from tests.support.site import GUARD
 
@@ -21,7 +20,7 @@ NODES = [*(str(node(version)) for version in VERSIONS), *filter(None, [shutil.wh
 def test_guard(program: str, file: str) -> None:
     """All tests of the file pass."""
     done = subprocess.run(
-        [program, "--test", str(HERE / file)],
+        [program, "--test", "--test-reporter=tap", str(HERE / file)],
         capture_output=True,
         text=True,
         check=False,

@@ -17,22 +17,15 @@ function loadServer(path) {
   const chain = text.match(CERTIFICATE);
   if (key === null) throw new Error("it holds no private key");
   if (chain === null) throw new Error("it holds no certificate");
-  let leaf, matches;
-  try {
-    leaf = new crypto.X509Certificate(chain[0]);
-    matches = leaf.checkPrivateKey(crypto.createPrivateKey(key[0]));
-  } catch {
-    throw new Error("its key or certificate cannot be read");
-  }
-  if (!matches) throw new Error("its key does not belong to its certificate");
-  const notAfter = Date.parse(leaf.validTo);
-  if (Number.isNaN(notAfter)) throw new Error("its certificate has no end that can be read");
   const pair = { key: key[0], cert: chain.join("\n") + "\n" };
+  let notAfter;
   try {
-    tls.createSecureContext(pair);
+    tls.createSecureContext(pair); // also finds a key that does not belong to the certificate
+    notAfter = Date.parse(new crypto.X509Certificate(chain[0]).validTo);
   } catch {
-    throw new Error("its key or chain cannot be used");
+    throw new Error("its key and certificate cannot be used together");
   }
+  if (Number.isNaN(notAfter)) throw new Error("its certificate has no end that can be read");
   return { ...pair, notAfter: Math.floor(notAfter / 1000) };
 }
 

@@ -147,10 +147,7 @@ class Enforcement {
       const visitor = new Visitor(ticket === null ? "" : ticket.address);
       socket[VISITOR] = visitor;
       const certificate = socket.getPeerX509Certificate();
-      if (certificate === undefined) {
-        // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
-        socket.authorized = false;
-      } else {
+      if (certificate !== undefined) {
         visitor.fingerprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
         visitor.verified = socket.authorized === true;
       }
@@ -173,6 +170,7 @@ class Enforcement {
   }
 
   turnsAway(socket, visitor, ticket) {
+    // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
     socket.authorized = false;
     this.logRefusal(visitor.address, visitor, visitor.refused);
     if (this.strict) {
