@@ -39,8 +39,22 @@ FLOWS: Final[list[dict[str, Any]]] = [
     },
     {"id": "count", "type": "function", "z": "home", "func": COUNT, "outputs": 1, "wires": [["answer", "shout"]]},
     {"id": "answer", "type": "http response", "z": "home"},
+    {"id": "base", "type": "ui-base", "name": "House", "path": "/dashboard"},
+    {"id": "theme", "type": "ui-theme", "name": "Theme", "colors": {}, "sizes": {}},
+    {
+        "id": "page1", "type": "ui-page", "name": "Page", "ui": "base", "path": "/page", "layout": "grid",
+        "theme": "theme", "order": 1, "visible": "true", "disabled": "false",
+    },
+    {
+        "id": "group", "type": "ui-group", "name": "Lights", "page": "page1", "order": 1, "width": "6",
+        "height": "1", "showTitle": True, "visible": "true", "disabled": "false", "groupType": "default",
+    },
+    {
+        "id": "text", "type": "ui-text", "z": "home", "group": "group", "order": 1, "width": 0, "height": 0,
+        "label": "Switched", "format": "{{msg.payload}}", "layout": "row-spread",
+    },
     {"id": "shout", "type": "debug", "z": "home", "active": True, "complete": "payload"},
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,10 @@ class House:
         """How often each light was switched, as the flow knows it."""
         seen: dict[str, int] = request(self.node_red.port, "GET", "/lights", self.laptop).json()
         return seen
+
+    def switch(self, light: str) -> None:
+        """The owner's laptop switches a light."""
+        assert request(self.node_red.port, "POST", f"/light/{light}", self.laptop, body=b"").status == 200
 
     def refusals(self, device: Device, reason: str) -> int:
         """How often the guard says that it refused `device` for `reason`; its lines come up to a second later."""

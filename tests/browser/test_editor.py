@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, Playwright, Response, WebSocket
+from playwright.sync_api import TimeoutError as TooLate
 from tests.browser.chromium import PATIENCE_MS
 from tests.browser.house import House
 from tests.support.wait import until
@@ -26,14 +28,15 @@ def open_editor(browser: BrowserContext, house: House) -> tuple[Page, WebSocket]
     return page, comms.value
 
 
-def shows_debug_message(page: Page, light: str) -> bool:
-    """Switch `light` until the debug sidebar hears of it, which takes a working /comms."""
-    heard = f"""() => {{
-        fetch('light/{light}');
-        return $('{DEBUG_MESSAGE}').text().includes('{light}');
-    }}"""
-    page.wait_for_function(heard, polling=500)
-    return True
+def shows_debug_message(page: Page, house: House, light: str) -> bool:
+    """Somebody switches `light` until this page's debug sidebar hears of it, which takes a working /comms."""
+    message = page.locator(DEBUG_MESSAGE, has_text=light).first
+    for _ in range(10):
+        house.switch(light)
+        with suppress(TooLate):
+            message.wait_for(state="attached", timeout=1000)
+            return True
+    return False
 
 
 @pytest.mark.parametrize("modern", [False, True], ids=["compatible", "modern"])
@@ -45,7 +48,7 @@ def test_admin_works_in_the_editor(playwright: Playwright, locked: House, tmp_pa
         page, _ = open_editor(browser, locked)
         assert page.evaluate("RED.settings.user") == {"username": "bart", "permissions": "*"}
         assert page.locator(LOGIN).count() == 0
-        assert shows_debug_message(page, "admin")
+        assert shows_debug_message(page, locked, "admin")
         page.evaluate("RED.actions.invoke('core:add-flow')")
 
         def is_deploy(response: Response) -> bool:
@@ -65,6 +68,7 @@ def test_viewer_finds_deploy_locked(playwright: Playwright, locked: House, tmp_p
         page, _ = open_editor(browser, locked)
         assert page.evaluate("RED.settings.user") == {"username": "vera", "permissions": "read"}
         assert page.locator(LOGIN).count() == 0
+        assert shows_debug_message(page, locked, "viewer")
         assert "readOnly" in (page.locator(DEPLOY_GROUP).get_attribute("class") or "")
         page.evaluate("RED.actions.invoke('core:add-flow')")
         assert page.evaluate("RED.actions.invoke('core:deploy-flows'); RED.nodes.dirty()")
@@ -73,6 +77,21 @@ def test_viewer_finds_deploy_locked(playwright: Playwright, locked: House, tmp_p
         answer = "fetch('flows', {method: 'POST', body: '[]'}).then((response) => response.status)"
         assert page.evaluate(answer) == 403
         until(lambda: locked.refusals(device, "read-only") == 1, what="the refusal in the log")
+
+
+def test_user_finds_the_dashboard_and_no_editor(playwright: Playwright, locked: House, tmp_path: Path) -> None:
+    """A user's browser shows the dashboard, live over socket.io; the editor says that it is not for this role."""
+    device = locked.site.device("uwe", "user")
+    with locked.browser(playwright, tmp_path, device) as browser:
+        page = browser.pages[0]
+        with page.expect_websocket(lambda websocket: "/dashboard/socket.io/" in websocket.url) as live:
+            page.goto(f"{locked.url}/dashboard/page")
+        page.get_by_text("Switched").wait_for()
+        assert not live.value.is_closed()
+        response = page.goto(locked.url)
+        assert response is not None
+        assert response.status == 403
+        assert page.locator(DEPLOY).count() == 0
 
 
 def test_browser_without_a_certificate_gets_nothing(playwright: Playwright, locked: House, tmp_path: Path) -> None:
@@ -113,5 +132,5 @@ def test_token_of_a_password_login_does_not_stop_comms(
         # The editor stores the token and loads itself again without it in the address
         page.wait_for_url(lambda url: "access_token" not in url)
         page.locator(DEPLOY).wait_for()
-        assert shows_debug_message(page, "planted")
+        assert shows_debug_message(page, locked, "planted")
         assert page.locator(LOGIN).count() == 0
