@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,15 +123,17 @@ class Connection:
 
     def is_closed(self, seconds: float = SECONDS) -> bool:
         """Whether the other side ends the connection within `seconds`; what it still sends is read and dropped."""
-        self.socket.settimeout(seconds)
+        deadline = time.monotonic() + seconds
         try:
-            while self.socket.recv(65536):
-                pass
+            while (left := deadline - time.monotonic()) > 0:
+                self.socket.settimeout(left)
+                if not self.socket.recv(65536):
+                    return True
         except TimeoutError:
             return False
         except OSError:
             return True
-        return True
+        return False
 
     def rest(self) -> bytes:
         """Everything up to the end of the connection."""

@@ -248,6 +248,10 @@ def test_a_bad_key_file_changes_nothing(
         assert request(lock.port, "GET", "/hello", lock.admin).status == 200
         with pytest.raises(Refused):
             request(lock.port, "GET", "/hello")
+        if file == "device-ca.pem":  # nor does the bad one come along with the next change
+            lock.site.publish_server()
+            until(lambda: served(lock) != before, what="the new server certificate")
+            assert request(lock.port, "GET", "/hello", lock.admin).status == 200
     finally:
         lock.site.put(file, good)
     until(lambda: claim(lock).get("problem") is None, what="the end of the trouble")

@@ -92,6 +92,7 @@ test("what is unfinished is counted per address and in all, and the count comes 
   const many = Array.from({ length: 100 }, (_, number) => knock(made, `9.9.9.${number}`));
   assert.strictEqual(made.open.size, 64);
   assert.ok(!many[99].destroyed); // the newest got room
+  assert.strictEqual([...some, ...many].filter((raw) => !raw.destroyed).length, 64); // and what made room is gone
   assert.ok(seen.refused.includes("too-many"));
   for (const raw of [...some, ...many]) raw.destroy();
   assert.strictEqual(made.open.size, 0);
