@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -51,6 +52,9 @@ def test_nobody_gets_in_without_a_snapshot(unstarted: Callable[..., Lock], conte
         for device in (lock.admin, None):
             with pytest.raises(Refused):
                 request(lock.port, "GET", "/hello", device)
+        claim = json.loads((lock.site.spool / "in-force.json").read_text())
+        assert claim["version"] == 0
+        assert "snapshot.json" in claim["problem"]
         lock.site.put("snapshot.json", good)
         until(lambda: reaches(lock, lock.admin), what="the good snapshot")
 

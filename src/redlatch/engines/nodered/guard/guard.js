@@ -92,9 +92,10 @@ function inForce(published, enforcement) {
   const found = published.snapshot;
   return {
     format: 1,
-    site: found === null ? null : found.snapshot.site,
-    version: found === null ? null : found.snapshot.version,
-    digest: found === null ? null : found.digest,
+    // Version 0 stands for none: nobody waits for it, and `problem` says why
+    site: found === null ? "" : found.snapshot.site,
+    version: found === null ? 0 : found.snapshot.version,
+    digest: found === null ? "" : found.digest,
     pid: process.pid,
     started: STARTED,
     at: Date.now() / 1000,
