@@ -64,7 +64,8 @@ def _print(session: Session, one: Access, names: Mapping[str, str], *, follow: b
         f"certificate {one.fingerprint}" if one.fingerprint else "nobody known"
     )
     times = f" ({one.count} times)" if one.count > 1 else ""
-    what = f"{one.method} {one.path}{' websocket' if one.upgrade else ''}"
+    # A stranger refused in the handshake never got to ask for anything.
+    what = f"{one.method} {one.path}{' websocket' if one.upgrade else ''}" if one.method else "a connection"
     verdict = "admitted" if one.allow else f"refused ({one.reason})"
     session.out.line(
         f"{minute(one.at)}  {verdict}  {who}  from {one.address}  {what}{times}",

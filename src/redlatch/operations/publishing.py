@@ -112,7 +112,7 @@ def _await(site: Site, config: Config, version: int, expected: str) -> Force:
     deadline = time.monotonic() + IN_FORCE_SECONDS
     claim = running(site, uid)
     if claim is None:
-        return Force(version, "published", note="Node-RED is not running; it will start with this")
+        return Force(version, "published", note="no guard runs yet: it counts from the next start of Node-RED on")
     while claim is not None and time.monotonic() < deadline:
         if claim.version > version:  # a later change overtook this one, which it contains
             return Force(version, "in-force")

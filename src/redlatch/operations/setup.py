@@ -295,22 +295,25 @@ def down_plan(site: Site, environ: Mapping[str, str]) -> tuple[locate.NodeRed, t
     """The Node-RED that would be unlocked, and what would be removed; changes nothing."""
     target = site.target()
     node_red = locate.locate(
-        user_dir=Path(target.user_dir), settings_file=Path(target.settings_file), environ=environ
+        user_dir=Path(target.user_dir), settings_file=Path(target.settings_file), environ=environ, for_release=True
     )
     removed = [f"redlatch's lines in {target.settings_file} (every other line stays)"]
-    if site.settings.system:
-        removed += [f"the drop-in of {unit}" for unit in dropin.dropins_installed()]
+    removed += [f"the drop-in of {unit}" for unit in _own_dropins(site)]
     removed += [f"{site.settings.published}", f"{site.settings.spool}"]
     return node_red, tuple(removed)
+
+
+def _own_dropins(site: Site) -> list[str]:
+    """Units with a drop-in that loads this home's preload, whatever the unit's Node-RED is by now."""
+    return dropin.dropins_installed(site.settings.published) if site.settings.system else []
 
 
 def down(site: Site, environ: Mapping[str, str]) -> Unlocked:
     """Removes exactly what `up` added to Node-RED; devices and CAs stay, so that `up` can lock again."""
     node_red, removed = down_plan(site, environ)
     with exclusive(site.settings):
-        if site.settings.system:
-            for unit in dropin.dropins_installed():
-                dropin.remove_dropin(unit)
+        for unit in _own_dropins(site):
+            dropin.remove_dropin(unit)
         edit.release(node_red)
     with changing(site) as tx:
         set_config(tx, adopted=False)

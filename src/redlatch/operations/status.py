@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +22,8 @@ SOON = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`locked` is true only when settings.js was loaded, as its user, with the guard in it. `recorded`,
+    """`locked` is true only when settings.js was loaded, as its user, with the guard in it, and nothing that the
+    guard does not speak for answers on Node-RED's port. `recorded`,
     `published` and `in_force` are the versions of store, file and (by the guard's claim) guard, None for none.
     """
 
@@ -50,6 +52,12 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
     if published is not None and published != recorded:
         warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
     claim = _claim(site, target, recorded, warnings)
+    if claim is None and _answers(target.listen_port):
+        locked = False
+        warnings.append(
+            f"something answers on port {target.listen_port} and no guard speaks for it: a Node-RED that was "
+            "started before `redlatch up` stays open until it is restarted"
+        )
     leaf = server.published_leaf(site)
     _certificates(site, (leaf is not None and leaf.not_valid_after_utc) or None, warnings)
     active = [one.device for one in list_devices(site) if one.device.revoked_at is None]
@@ -92,6 +100,14 @@ def _is_locked(
     if config.adopted and publish.published_guard(site.settings) != publish.guard_hash():
         warnings.append("the published guard is not this redlatch's; run: redlatch up, then restart Node-RED")
     return inspection.ok and inspection.guarded
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _published_version(site: Site, warnings: list[str]) -> int | None:

@@ -39,7 +39,7 @@ def up() -> None:
 
 def down() -> None:
     red = locate.locate(environ={})
-    for unit in dropin.dropins_installed():
+    for unit in dropin.dropins_installed(SETTINGS.published):
         dropin.remove_dropin(unit)
     print(json.dumps(edit.release(red).changed))
 

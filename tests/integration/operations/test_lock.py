@@ -57,7 +57,7 @@ def test_a_change_without_node_red_says_published_and_no_more(newest: House) -> 
     newest.up()
     issued = newest.key("phone").issued
     assert issued.force.state == "published"
-    assert "not running" in issued.force.note
+    assert "no guard runs" in issued.force.note
 
 
 def test_a_second_up_changes_nothing(newest: House) -> None:

@@ -106,7 +106,8 @@ def test_installed_twice_is_installed_once_and_removed_whole(units: Path, monkey
     assert not dropin.dropin_present(found)
     assert dropin.install_dropin(found)
     assert not dropin.install_dropin(found)
-    assert dropin.dropins_installed(etc=units) == ["nodered.service"]
+    assert dropin.dropins_installed(Path("/var/lib/redlatch/published"), etc=units) == ["nodered.service"]
+    assert dropin.dropins_installed(Path("/srv/other/published"), etc=units) == []
     found.environment_path.write_text("NODE_OPTIONS=\n")
     assert not dropin.dropin_present(found)
     assert dropin.install_dropin(found)

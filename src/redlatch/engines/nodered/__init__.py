@@ -22,8 +22,9 @@
                 guard_hash() -> str; unpublish(settings); untrusted_ancestors(path) -> list[Path]
     dropin      plan_dropin(nodered, settings) -> DropIn | None
                 install_dropin(dropin) -> bool; dropin_present(dropin) -> bool; remove_dropin(unit) -> bool
-                dropins_installed() -> list[str]; systemd_runs() -> bool; unit_state(unit) -> UnitState | None
-                restart(nodered) -> Restart(done, command, note); restart_command(nodered) -> str
+                dropins_installed(published) -> list[str]; systemd_runs() -> bool
+                unit_state(unit) -> UnitState | None; restart_command(nodered) -> str
+                restart(nodered) -> Restart(done, command, note)
     claims      InForce, Connection, Access; read_in_force(settings, uid) -> InForce | None
                 wait_in_force(settings, uid, version, timeout, *, site=None) -> InForce | None
                 read_connections(settings, uid) -> list[Connection] | None

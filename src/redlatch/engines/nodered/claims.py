@@ -62,8 +62,8 @@ class Access:
     address: str
     device_id: str | None
     fingerprint: str | None
-    method: str
-    path: str
+    method: str | None
+    path: str | None
     allow: bool
     reason: str
     upgrade: bool
@@ -197,8 +197,8 @@ def parse_access(line: bytes) -> Access | None:
             address=_text(raw["from"], 64),
             device_id=_optional(raw.get("device")),
             fingerprint=_optional(raw.get("fp")),
-            method=_text(raw["method"], 32),
-            path=_text(raw["path"], 256),
+            method=_optional(raw["method"], 32),
+            path=_optional(raw["path"], 256),
             allow=raw["allow"] is True,
             reason=_text(raw["reason"], 64),
             upgrade=raw.get("upgrade") is True,

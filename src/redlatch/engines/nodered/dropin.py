@@ -59,7 +59,7 @@ def plan_dropin(
     folder = etc / f"{unit.name}.d"
     environment_path = folder / OWN_ENVIRONMENT
     lines = [
-        "# Written by `redlatch up`, removed by `redlatch down`.",
+        _head(settings.published),
         "# A Node-RED whose settings.js lost the guard stops with exit status 78 before it opens its port.",
         "[Service]",
         f"EnvironmentFile={str(environment_path).replace('%', '%%')}",
@@ -151,9 +151,26 @@ def remove_dropin(unit: str, *, etc: Path = ETC) -> bool:
     return removed
 
 
-def dropins_installed(*, etc: Path = ETC) -> list[str]:
-    """Units that have a drop-in of redlatch's, whatever became of them: `down` and --remove take all away."""
-    return sorted(path.parent.name.removesuffix(".d") for path in etc.glob(f"*.service.d/{OWN_DROPIN}"))
+def dropins_installed(published: Path, *, etc: Path = ETC) -> list[str]:
+    """Units that have a drop-in of the home that `published` belongs to, whatever became of the unit since."""
+    return sorted(
+        path.parent.name.removesuffix(".d")
+        for path in etc.glob(f"*.service.d/{OWN_DROPIN}")
+        if _first_line(path) == _head(published)
+    )
+
+
+def _head(published: Path) -> str:
+    """The drop-in's first line: whose it is."""
+    return f"# Written by `redlatch up` for {published}, removed by `redlatch down`."
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return stream.readline().rstrip("\n")
+    except OSError:
+        return ""
 
 
 def systemd_runs() -> bool:
