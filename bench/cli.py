@@ -1,7 +1,7 @@
 """How long the command line takes to answer, against a bare interpreter: `python bench/cli.py [ROUNDS]`.
 
 Runs are interleaved (bare, help, add, bare, help, add, ...), so that what else the machine does hits all alike;
-the ratio is the median of the ratios within each round. Goals: `--help` at most 6, `device add` at most 20.
+a ratio is the median of the ratios within each round. Goals: `--help` at most 6, `device add` at most 20.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ import time
 from pathlib import Path
 
 CACHE = Path(os.environ.get("REDLATCH_TEST_CACHE", Path.home() / ".cache/redlatch-tests"))
+GOALS = {"redlatch --help": "6", "redlatch device add": "20"}
 
 
-def timed(command: list[str], cwd: Path, environ: dict[str, str]) -> float:
-    """Milliseconds from start to end."""
+def timed(command: list[str], cwd: Path, environ: dict[str, str]) -> tuple[float, float]:
+    """Milliseconds from start to end, and of CPU."""
     began = time.perf_counter()
-    subprocess.run(command, cwd=cwd, env=environ, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    return (time.perf_counter() - began) * 1000
+    process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    return (time.perf_counter() - began) * 1000, (usage.ru_utime + usage.ru_stime) * 1000
 
 
 def main(rounds: int) -> None:
@@ -51,18 +56,20 @@ def main(rounds: int) -> None:
             "redlatch device list": lambda: [*redlatch_command, "device", "list"],
             "redlatch device add": lambda: [*redlatch_command, "device", "add", f"device {number}"],
         }
-        taken: dict[str, list[float]] = {label: [] for label in commands}
+        taken: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
         for number in range(rounds + 2):
             for label, command in commands.items():
-                milliseconds = timed(command(), folder, environ)
+                figures = timed(command(), folder, environ)
                 if number >= 2:  # the first two fill the disk's cache
-                    taken[label].append(milliseconds)
+                    taken[label].append(figures)
     bare = taken["python -c pass"]
-    print(f"{'command':<28}{'median ms':>10}{'ratio':>8}{'goal':>6}")
+    print(f"{'command':<28}{'median ms':>10}{'ratio':>8}{'CPU ms':>9}{'ratio':>8}{'goal':>6}")
     for label, values in taken.items():
-        ratio = statistics.median(value / base for value, base in zip(values, bare, strict=True))
-        goal = {"redlatch --help": "6", "redlatch device add": "20"}.get(label, "")
-        print(f"{label:<28}{statistics.median(values):>10.0f}{ratio:>8.1f}{goal:>6}")
+        cells = ""
+        for kind, size in ((0, 10), (1, 9)):
+            ratio = statistics.median(value[kind] / base[kind] for value, base in zip(values, bare, strict=True))
+            cells += f"{statistics.median(value[kind] for value in values):>{size}.0f}{ratio:>8.1f}"
+        print(f"{label:<28}{cells}{GOALS.get(label, ''):>6}")
 
 
 if __name__ == "__main__":

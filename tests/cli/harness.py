@@ -55,6 +55,17 @@ class Person:
             check=False,
         )
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """One call that somebody may kill: the process is redlatch itself (unshare replaces itself)."""
+        return subprocess.Popen(
+            [*AS_SOMEBODY, sys.executable, "-m", "redlatch", *arguments],
+            cwd=self.cwd,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def shell(self, line: str) -> str:
         """What a line of a transcript prints: stdout, then stderr, then the exit code where it is not 0."""
         words = shlex.split(line)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -297,3 +298,26 @@ def test_columns_line_up(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_is_coloured_into_a_pipe(owner: Person) -> None:
     """A pipe gets plain text."""
     assert "\x1b" not in owner.run("status").stdout
+
+
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(owner: Person) -> None:
+    """kill -9 of `device add` at 8 moments: afterwards the same call works, or says that the device exists."""
+    begun = time.monotonic()
+    assert owner.run("device", "add", "killed").returncode == 0
+    whole = time.monotonic() - begun
+    for number in range(8):
+        name = f"killed {number}"
+        process = owner.start("device", "add", name)
+        try:
+            process.wait(whole * (0.4 + number * 0.08))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.wait()
+        exists = owner.run("device", "show", name).returncode == 0
+        again = owner.run("device", "add", name)
+        if not exists:
+            assert again.returncode == 0, again.stderr
+        else:
+            assert again.returncode == 1
+            assert owner.run("device", "renew", name, "--out", f"renewed-{number}.p12").returncode == 0
+    assert owner.run("audit", "--verify").returncode == 0

@@ -136,10 +136,12 @@ def _hand_out(session: Session, sentence: str, delivery: Delivery, operation: Ca
         issued = operation(site, delivery.name, deliver=delivery.write)
     except BaseException:
         if delivery.issued is not None and _is_recorded(site, delivery.issued.fingerprint):
+            delivery.finish()
             _handed_out(session.out, sentence, delivery.issued, delivery)
         else:
             delivery.undo()
         raise
+    delivery.finish()
     _handed_out(session.out, sentence, issued, delivery)
 
 

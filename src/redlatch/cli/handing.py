@@ -44,7 +44,12 @@ def pack(issued: Issued, kind: str) -> Bundle:
 
 @dataclass(slots=True)
 class Delivery:
-    """Where the files of one device go. `write` is handed to the operation, which calls it before it commits."""
+    """Where the files of one device go.
+
+    `write` is handed to the operation, which calls it before it commits; `finish` gives the files their names
+    afterwards. Killed in between, a hidden `.NAME.partial` is left, which the next call replaces: no file of a
+    device that does not exist stands in anybody's way.
+    """
 
     name: str
     kind: str
@@ -62,25 +67,47 @@ class Delivery:
                 raise FileProblem(f"{path} exists already", hint="name another place with --out, or move it away")
 
     def write(self, issued: Issued) -> None:
-        """Makes the files, 0600, for whoever called sudo; never overwrites. Undoes itself when it fails."""
+        """Makes the files under their hidden names, 0600, for whoever called sudo. Undoes itself when it fails."""
         self.issued, self.bundle = issued, pack(issued, self.kind)
         owner = sudo_owner()
         try:
+            path = self.out or Path(self._slug())
             if self.kind == "pem":
                 self._make_folder()
             for name, content in self.bundle.files.items():
                 path = self._path(name)
-                write_new(path, content, mode=0o600, owner=owner)
+                with explained("write", path):
+                    _partial(path).unlink(missing_ok=True)
                 self.written.append(path)
+                write_new(_partial(path), content, mode=0o600, owner=owner)
+        except FileProblem as error:
+            self.undo()
+            named = error.message.replace(str(_partial(path)), str(path))
+            raise FileProblem(named, hint=error.hint) from error
         except BaseException:
             self.undo()
             raise
+
+    def finish(self) -> None:
+        """Gives the files their names; a file that came there meanwhile is not overwritten."""
+        for path in self.written:
+            with explained("write", path):
+                try:
+                    path.hardlink_to(_partial(path))
+                except FileExistsError:
+                    raise FileProblem(
+                        f"{path} exists already", hint=f"the new key is in {_partial(path)}; move one of them away"
+                    ) from None
+                except OSError:  # a file system without hard links, such as a USB stick's
+                    _partial(path).rename(path)
+                else:
+                    _partial(path).unlink()
 
     def undo(self) -> None:
         """Removes what was written: its certificate was never recorded, so it opens nothing."""
         for path in self.written:
             with contextlib.suppress(OSError):
-                path.unlink()
+                _partial(path).unlink()
         self.written.clear()
 
     def _path(self, name: str) -> Path:
@@ -107,6 +134,10 @@ class Delivery:
         from redlatch.pki.names import slug
 
         return slug(self.name)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def chosen_format(kind: str | None, csr: Path | None) -> str:

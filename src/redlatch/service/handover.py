@@ -27,6 +27,7 @@ from importlib import resources
 from string import Template
 
 from redlatch.enrolment import ATTEMPTS, Link, Refusal, redeem
+from redlatch.service import listener
 from redlatch.service.listener import Limits, Listener, Request, Response
 
 #: Seconds that the page has to say that it holds the key. After that the state is "sent", no more.
@@ -284,7 +285,7 @@ def run(
     async def serve() -> Handover:
         port = sockets[0].getsockname()[1]
         handover = Handover(link, issue, names=names, formats=formats, port=port, clock=now)
-        listener = Listener(sockets, context, handover.handle, limits)
+        serving = Listener(sockets, context, handover.handle, limits)
         remaining = max(0.0, (link.expires - now()).total_seconds())
 
         async def lifetime() -> None:
@@ -299,12 +300,12 @@ def run(
         ending = asyncio.create_task(lifetime())
         try:
             # Expiry is for whoever has not begun; an answer under way is still sent and confirmed.
-            await listener.serve(handover.done, remaining + receipt_wait + 30)
+            await serving.serve(handover.done, remaining + receipt_wait + 30)
         finally:
             ending.cancel()
         return handover
 
-    handover = asyncio.run(serve())
+    handover = listener.run(serve())
     if handover.error is not None:
         raise handover.error
     return handover.outcome

@@ -11,16 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import signal
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, TypeVar
 
 from redlatch.errors import EngineError, FileProblem, InvalidInput
 from redlatch.operations import machine
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +272,22 @@ class Listener:
         body = await reader.readexactly(int(length))
         tls = writer.get_extra_info("ssl_object")
         return Request(method, target, headers, body, address, tls.getpeercert(binary_form=True))
+
+
+def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """asyncio.run, with ctrl-c held back until the loop can take it: before that it tears a half-made loop apart,
+    which says so in a traceback.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    async def main() -> _T:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        return await coroutine
+
+    try:
+        return asyncio.run(main())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _parse(head: bytes) -> tuple[str, str, dict[str, str]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from string import Template
 
+from redlatch.service import listener
 from redlatch.service.listener import Limits, Listener, Request, Response
 
 
@@ -62,5 +63,5 @@ def wait_for_device(
     async def serve() -> None:
         await Listener(sockets, context, handle, limits).serve(done, timeout)
 
-    asyncio.run(serve())
+    listener.run(serve())
     return came_in[0] if came_in else None
