@@ -124,7 +124,7 @@ def revoke(site: Site, name: str, *, reason: str | None = None) -> Changed:
 
     Errors: NotFound, InvalidInput (a reason with control characters).
     """
-    reason = pki_names.device_name(reason) if reason else None
+    reason = pki_names.reason_text(reason) if reason else None
     with changing(site) as tx:
         device = find(tx, name)
         active = [one for one in tx.certificates(device.id) if one.revoked_at is None]

@@ -70,6 +70,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
     if user_dir is None and settings_file is None and present is not None and present.target is not None:
         user_dir, settings_file = Path(present.target.user_dir), Path(present.target.settings_file)
     node_red = locate.locate(user_dir=user_dir, settings_file=settings_file, environ=environ)
+    edit.refuse_other_guard(node_red, settings.published)
     inspection = _inspect(node_red)
     config = _config(options, node_red, inspection, present)
     return Plan(

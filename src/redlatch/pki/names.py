@@ -19,6 +19,8 @@ from redlatch.errors import InvalidInput
 MAX_NAME: Final = 64
 """Longest name of a device or person, in characters after NFC."""
 
+MAX_REASON: Final = 200
+
 Address = IPv4Address | IPv6Address
 
 # Cc control, Cf format (bidirectional marks among them), Cs surrogate, Co private use, Cn unassigned,
@@ -146,6 +148,17 @@ def parse_address(value: str | Address) -> Address | None:
     if isinstance(address, IPv6Address):
         return address.ipv4_mapped or IPv6Address(int(address))
     return address
+
+
+def reason_text(text: str) -> str:
+    """Return the reason somebody gives for a revocation: one line of up to 200 characters, none of them hidden."""
+    hidden = hidden_character(text)
+    if hidden is not None:
+        raise InvalidInput(f"the reason contains {hidden}", hint="give it in one line of plain text")
+    reason = " ".join(unicodedata.normalize("NFC", text).split())
+    if len(reason) > MAX_REASON:
+        raise InvalidInput(f"the reason has {len(reason)} characters", hint=f"use at most {MAX_REASON}")
+    return reason
 
 
 def _label(text: str, what: str) -> str:

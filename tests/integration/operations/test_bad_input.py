@@ -41,6 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         pytest.param(lambda s: devices.add(s, "new", owner="\x00"), InvalidInput, id="owner with control"),
         pytest.param(lambda s: devices.revoke(s, "nobody"), NotFound, id="unknown device"),
         pytest.param(lambda s: devices.revoke(s, "Bart's phone", reason="\x07"), InvalidInput, id="bad reason"),
+        pytest.param(lambda s: devices.revoke(s, "Bart's phone", reason="x" * 201), InvalidInput, id="a novel"),
         pytest.param(lambda s: devices.renew(s, "nobody"), NotFound, id="renew unknown"),
         pytest.param(lambda s: devices.set_role(s, "Bart's phone", "king"), InvalidInput, id="role unknown"),
         pytest.param(lambda s: devices.rename(s, "Bart's phone", "\n"), InvalidInput, id="rename to nothing"),

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.operations.conftest import House
 
 from redlatch import bootstrap
-from redlatch.errors import Busy, FileProblem, RedlatchError, StoreError, StoreTooNew
+from redlatch.errors import Busy, Conflict, FileProblem, RedlatchError, StoreError, StoreTooNew
 from redlatch.operations import devices, site
 from redlatch.policy.snapshot import decode
 from redlatch.settings import from_environment
@@ -133,6 +133,18 @@ def test_a_home_that_cannot_be_made(newest: House) -> None:
         newest.up()
     assert "file" in caught.value.message
     assert newest.settings_file.read_bytes() == newest.original
+
+
+def test_a_node_red_of_another_home(newest: House) -> None:
+    """A settings.js that another redlatch guards is left to it, and no second site is made."""
+    newest.up()
+    guarded = newest.settings_file.read_bytes()
+    newest.open().store.close()
+    newest.settings, newest.site = from_environment(newest.root / "second", {}), None
+    with pytest.raises(Conflict, match="another redlatch"):
+        newest.up()
+    assert not newest.settings.home.exists()
+    assert newest.settings_file.read_bytes() == guarded
 
 
 def test_a_store_from_a_newer_redlatch(newest: House) -> None:

@@ -89,6 +89,12 @@ def _loads_without(nodered: NodeRed, data: bytes, real: Path) -> Inspection:
     return found
 
 
+def refuse_other_guard(nodered: NodeRed, published: Path) -> None:
+    """Conflict when the settings file is guarded by another redlatch than the one that owns `published`."""
+    if nodered.settings_exist:
+        _refuse_other_guard(nodered, read_settings(nodered), published)
+
+
 def _refuse_other_guard(nodered: NodeRed, data: bytes, published: Path) -> None:
     other = block_path(data)
     if other is not None and other != published and may_reach(nodered.user, other / "guard.js"):
