@@ -147,8 +147,10 @@ def test_comms_is_signed_on(replaced: House) -> None:
     with replaced.comms("viewer") as comms:
         comms.send_text(json.dumps({"subscribe": "debug"}))
         assert replaced.ask("admin", "GET", "/look").status == 200
-        topics = {message["topic"] for message in json.loads(comms.receive())}
-    assert topics == {"debug"}
+        told = heard(comms)
+        while isinstance(told, list) and all(message["topic"] != "debug" for message in told):
+            told = heard(comms)
+        assert isinstance(told, list), told
 
 
 @pytest.mark.parametrize("packet", ["stolen", {}, {"role": "admin"}, OLD_TOKEN, "[object Object]"])
@@ -156,9 +158,8 @@ def test_no_auth_packet_makes_another_user(replaced: House, packet: object) -> N
     """Whatever a viewer offers on /comms to become somebody else is refused, and the connection ends."""
     with replaced.comms("viewer") as comms:
         comms.send_text(json.dumps({"auth": packet}))
-        assert json.loads(comms.receive()) == {"auth": "fail"}
-        with pytest.raises(Refused):
-            comms.receive()
+        assert answer_to_auth(comms) == {"auth": "fail"}
+        assert comms.is_closed()
 
 
 def test_what_flows_see_is_of_no_use_elsewhere(replaced: House) -> None:
@@ -174,7 +175,7 @@ def test_what_flows_see_is_of_no_use_elsewhere(replaced: House) -> None:
         assert replaced.ask("user", "GET", "/settings", headers=headers).status == 403
         with replaced.comms("viewer") as comms:
             comms.send_text(json.dumps({"auth": value}))
-            assert json.loads(comms.receive()) == {"auth": "fail"}
+            assert answer_to_auth(comms) == {"auth": "fail"}
 
 
 def test_old_passwords_and_sessions_are_worth_nothing(replaced: House) -> None:
@@ -227,6 +228,17 @@ def test_editor_page_forgets_old_tokens(replaced: House) -> None:
     assert b"redlatch-editor.js" in replaced.ask("viewer", "GET", "/").body
     script = replaced.ask("viewer", "GET", "/theme/scripts/redlatch-editor.js")
     assert b"auth-tokens" in script.body
+
+
+def heard(comms: WebSocket) -> Any:
+    """The next message: a list of what every editor is told, or an object that answers an auth packet."""
+    return json.loads(comms.receive())
+
+
+def answer_to_auth(comms: WebSocket) -> Any:
+    while isinstance(told := heard(comms), list):
+        pass
+    return told
 
 
 def wait_for(house: House, role: str) -> None:
