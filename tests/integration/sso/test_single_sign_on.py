@@ -159,7 +159,8 @@ def test_no_auth_packet_makes_another_user(replaced: House, packet: object) -> N
     with replaced.comms("viewer") as comms:
         comms.send_text(json.dumps({"auth": packet}))
         assert answer_to_auth(comms) == {"auth": "fail"}
-        assert comms.is_closed()
+        with pytest.raises(Refused, match="the websocket was closed"):
+            heard(comms)
 
 
 def test_what_flows_see_is_of_no_use_elsewhere(replaced: House) -> None:
