@@ -114,6 +114,8 @@ class NodeRed:
         }
         command = [str(node(self.version)), str(red_js(self.version)), "-u", str(self.user_dir)]
         command += ["-p", str(self.port), *self.arguments]
+        # A test run that is killed takes its Node-REDs along.
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         if self.user:
             command = _as_user(command, self.user)
         with self.log_file.open("ab") as log:
