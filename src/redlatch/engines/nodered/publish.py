@@ -162,13 +162,20 @@ def published_snapshot(settings: Settings) -> dict[str, object] | None:
 def unpublish(settings: Settings) -> None:
     """Removes published and spool, whatever lies in them; rmtree follows no links (Node-RED's user
     owns the spool).
+
+    Each is moved aside first: a Node-RED that still runs goes on writing claims, and a folder that fills while
+    it is emptied is not removed (seen with `install.sh --remove` under systemd).
     """
     for folder in (settings.published, settings.spool):
+        aside = folder.with_name(f".{folder.name}.removed")
         with explained("remove", folder), contextlib.suppress(FileNotFoundError):
+            if aside.is_dir():  # of a removal that was cut short
+                shutil.rmtree(aside)
             if folder.is_symlink():
                 folder.unlink()
-            else:
-                shutil.rmtree(folder)
+                continue
+            folder.rename(aside)
+            shutil.rmtree(aside)
 
 
 def untrusted_ancestors(path: Path) -> list[Path]:
