@@ -495,7 +495,7 @@ remove_units() {
         elif command -v systemctl >/dev/null; then
             quiet systemctl disable $unit || true
         fi
-        rm -f "$units/$unit"
+        rm -f "$units/$unit" "/var/lib/systemd/timers/stamp-$unit"
     done
     [ ! -d /run/systemd/system ] || quiet systemctl daemon-reload
 }

@@ -175,7 +175,9 @@ def unpublish(settings: Settings) -> None:
                 folder.unlink()
                 continue
             folder.rename(aside)
-            shutil.rmtree(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            if aside.exists():  # a write that was under way came in between; no other can follow
+                shutil.rmtree(aside)
 
 
 def untrusted_ancestors(path: Path) -> list[Path]:
