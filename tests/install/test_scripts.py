@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -44,9 +45,8 @@ def checkout() -> Iterator[Path]:
 
 def install(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs install.sh without root and without a terminal."""
-    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
     return subprocess.run(
-        [*drop, str(checkout / "install.sh"), *arguments],
+        [*_without_root(), str(checkout / "install.sh"), *arguments],
         env={"HOME": str(checkout / "home"), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -54,6 +54,10 @@ def install(checkout: Path, *arguments: str, **environment: str) -> subprocess.C
         timeout=120,
         check=False,
     )
+
+
+def _without_root() -> list[str]:
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
 
 
 def contents(folder: Path) -> list[str]:
@@ -104,6 +108,22 @@ def test_without_a_terminal_it_says_what_it_would_do_and_stops(checkout: Path) -
     assert "install redlatch in" in done.stdout
     assert "redlatch up --no-passphrase" in done.stdout
     assert "say --yes" in done.stderr
+
+
+def test_no_is_no(checkout: Path) -> None:
+    """On a terminal it asks; anything but yes changes nothing, and that is no failure."""
+    terminal, other_end = pty.openpty()
+    process = subprocess.Popen(
+        [*_without_root(), str(checkout / "install.sh")],
+        env={"HOME": str(checkout / "home"), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        stdin=other_end, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    os.write(terminal, b"n\n")
+    said, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    os.close(other_end)
+    assert (process.returncode, contents(checkout / "home")) == (0, [])
+    assert "Nothing was changed." in said
 
 
 def test_without_root_a_passphrase_is_settled_before_anything_is_done(checkout: Path) -> None:
