@@ -18,6 +18,7 @@ SCRIPTS = (
     "install.sh",
     "scripts/test",
     "scripts/check-wheel",
+    "scripts/own-root",
     "scripts/test-install",
     ".ci/run",
     "tests/install/whole",
