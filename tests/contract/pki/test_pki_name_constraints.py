@@ -54,7 +54,10 @@ def nss_accepts(made: Made, pair: Pair, folder: Path) -> bool:
     command = ["certutil", "-d", database, "-V", "-u", "V", "-n", "leaf"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
-    assert "certificate is valid" in said or "not permitted to issue a certificate with this name" in said, said
+    # Debian 13's NSS gives no better reason for a chain that the constraints break; the accepted cases, under the
+    # same root, hold it apart from a root that is not known.
+    reasons = ("not permitted to issue a certificate with this name", "issuer is not recognized")
+    assert "certificate is valid" in said or any(reason in said for reason in reasons), said
     return "certificate is valid" in said
 
 

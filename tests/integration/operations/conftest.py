@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.nodered import VERSIONS, NodeRed, Version, free_port, red_js, write_settings
+from tests.support.nodered import VERSIONS, NodeRed, Version, free_port, node, red_js, write_settings
 
 from redlatch import bootstrap
 from redlatch.operations import devices, setup
@@ -35,7 +35,9 @@ class House:
         self.settings_file = write_settings(self.user_dir)
         self.original = self.settings_file.read_bytes()
         self.settings: Settings = from_environment(root / "home", {})
-        self.environ = {"PATH": f"{red_js(version).parents[1] / '.bin'}:/usr/bin:/bin", "HOME": str(root)}
+        # Its own Node.js: a fresh machine has no other.
+        path = f"{node(version).parent}:{red_js(version).parents[1] / '.bin'}:/usr/bin:/bin"
+        self.environ = {"PATH": path, "HOME": str(root)}
         self.site: Site | None = None
 
     def options(self, **more: Any) -> setup.Options:
