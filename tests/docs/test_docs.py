@@ -145,7 +145,10 @@ def test_every_environment_variable_is_documented() -> None:
         ROOT / "install.sh",
     ]
     read = {
-        name for path in files for name in re.findall(r"\bREDLATCH_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+        name
+        for path in files
+        if path.is_file()
+        for name in re.findall(r"\bREDLATCH_[A-Z_]+\b", path.read_text(encoding="utf-8"))
     }
     named = set(re.findall(r"\bREDLATCH_[A-Z_]+\b", text("docs/configuration.md")))
     assert named == read
