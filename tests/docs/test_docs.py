@@ -141,7 +141,7 @@ def test_every_environment_variable_is_documented() -> None:
     files = [
         *(ROOT / "src").rglob("*.py"),
         *GUARD.glob("*.js"),
-        *(path for path in (ROOT / "scripts").iterdir() if path.is_file()),
+        *(ROOT / "scripts").iterdir(),
         ROOT / "install.sh",
     ]
     read = {
