@@ -238,11 +238,7 @@ def test_the_first_screen_of_the_readme_shows_the_command() -> None:
 def test_nothing_of_a_workplace_is_in_the_documents() -> None:
     """No document names a path of the machine it was written on."""
     listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, check=True).stdout
-    bad = [
-        name
-        for name in listed.decode().split("\0")
-        if name and re.search(r"/root/(?!\.node-red)", text(name))
-    ]
+    bad = [name for name in listed.decode().split("\0") if name and re.search(r"/root/(?!\.node-red)", text(name))]
     assert bad == []
 
 
