@@ -1,14 +1,15 @@
 """Paths as Node-RED's router reads them, and what they belong to.
 
 Express matches loosely (case, doubled and trailing slashes, encodings: measured on Node-RED 4.1 and 5.0), so a
-path that is not in its one canonical form is never matched against anything: it gets the strictest class.
+path that is not in its one canonical form is never matched against anything: it gets the strictest area.
 """
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Final
+
+from redlatch.policy.model import Area, Areas
 
 MAX_TARGET: Final = 8192
 
@@ -32,27 +33,26 @@ _EDITOR_FOLDERS: Final = (
     "/red/", "/vendor/", "/core/", "/icons/", "/locales/", "/theme/", "/types/", "/resources/", "/debug/view/",
     "/nodes/", "/flow/", "/library/", "/context/", "/credentials/", "/projects/",
 )  # fmt: skip
-# First segments that the editor's API owns, read or written: nothing of a flow's ever takes them over.
+# First segments that the editor's API and the core nodes own, read or written: nothing else ever takes them over.
 _EDITOR_SEGMENTS: Final = frozenset(
     {
         "auth", "comms", "context", "core", "credentials", "debug", "diagnostics", "favicon.ico", "flow", "flows",
         "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "resources", "settings",
-        "theme", "types", "vendor",
+        "theme", "types", "udp-ports", "vendor",
     }
 )  # fmt: skip
-
-
-class PathClass(StrEnum):
-    """What a path belongs to. EDITOR is the strictest and stands for everything unknown."""
-
-    EDITOR = "editor"
-    EDITOR_READ = "editor-read"
-    DASHBOARD = "dashboard"
+# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear).
+_EDITOR_PREFIXES: Final = ("/dashboard/chart",)
 
 
 def is_target(target: str) -> bool:
     """Whether a request target is in origin form (RFC 9112 3.2.1), printable ASCII and at most 8 KB."""
     return len(target) <= MAX_TARGET and _TARGET.fullmatch(target) is not None
+
+
+def path_of(target: str) -> str:
+    """The target without its query."""
+    return target.partition("?")[0]
 
 
 def is_canonical(path: str) -> bool:
@@ -65,17 +65,50 @@ def below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/")
 
 
-def classify(target: str, admin_root: str | None, dashboards: tuple[str, ...]) -> PathClass:
-    """The class of a target. Unknown is EDITOR; what the editor owns is never anything else."""
-    path = target.partition("?")[0]
+def matches(path: str, pattern: str) -> bool:
+    """Whether `path` is `pattern`, in which `:name` stands for any one segment; a last slash is nothing."""
+    parts, wanted = path.removesuffix("/").split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(
+        one == other or (other.startswith(":") and one != "") for one, other in zip(parts, wanted, strict=True)
+    )
+
+
+def is_editors(path: str, admin_root: str | None) -> bool:
+    """Whether a canonical path is one that the editor owns, in whatever case: Express does not tell them apart."""
+    if admin_root is None:
+        return False
+    path, root = path.lower(), admin_root.lower()
+    if not below(path, root):
+        return False
+    if root != "/":
+        return True
+    return (
+        path == "/"
+        or path.split("/", 2)[1] in _EDITOR_SEGMENTS
+        or any(below(path, prefix) for prefix in _EDITOR_PREFIXES)
+    )
+
+
+def classify(target: str, *, websocket: bool, admin_root: str | None, areas: Areas) -> Area:
+    """The area of a target. Unknown is EDITOR; what the editor owns is never anything else."""
+    path = path_of(target)
     if not is_canonical(path):
-        return PathClass.EDITOR
-    if admin_root is not None and below(path, admin_root):
-        inner = path if admin_root == "/" else path[len(admin_root) :] or "/"
-        if inner in _EDITOR_FILES or inner.startswith(_EDITOR_FOLDERS):
-            return PathClass.EDITOR_READ
-        if admin_root != "/" or inner.split("/", 2)[1] in _EDITOR_SEGMENTS:
-            return PathClass.EDITOR
-    if any(prefix != "/" and below(path, prefix) for prefix in dashboards):
-        return PathClass.DASHBOARD
-    return PathClass.EDITOR
+        return Area.EDITOR
+    if admin_root is not None and is_editors(path, admin_root):
+        # What only reads is known in its own case and below the root in its own case alone
+        inner = (path if admin_root == "/" else path[len(admin_root) :]) if below(path, admin_root) else ""
+        reads = inner == "/comms" if websocket else inner in _EDITOR_FILES or inner.startswith(_EDITOR_FOLDERS)
+        return Area.EDITOR_READ if reads else Area.EDITOR
+    return _of_flows(path, areas, websocket=websocket)
+
+
+def _of_flows(path: str, areas: Areas, *, websocket: bool) -> Area:
+    if websocket and path in areas.websockets:
+        return Area.WEBSOCKETS
+    if not websocket and any(matches(path, pattern) for pattern in areas.http_in):
+        return Area.HTTP_IN
+    if any(prefix != "/" and below(path, prefix) for prefix in areas.dashboards):
+        return Area.DASHBOARDS
+    if not websocket and any(prefix != "/" and below(path, prefix) for prefix in areas.static):
+        return Area.STATIC
+    return Area.EDITOR
