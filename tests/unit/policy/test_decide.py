@@ -51,8 +51,8 @@ def test_every_reason_is_expected_somewhere() -> None:
     expected = {case["expect"] for group in VECTORS["sets"] for case in group["cases"]}
     assert expected == {
         "ok", "no-snapshot", "no-certificate", "untrusted-certificate", "unknown-certificate", "not-yet-valid",
-        "expired", "foreign-host", "bad-target", "bad-upgrade", "cross-origin", "read-only", "no-rule", "wrong-method",
-        "wrong-network",
+        "expired", "foreign-host", "bad-target", "bad-upgrade", "cross-origin", "read-only", "no-rule",
+        "wrong-method", "wrong-network",
     }  # fmt: skip
 
 
