@@ -221,7 +221,7 @@ class Enforcement {
     return visitor !== undefined && visitor.isLetIn(this.policy);
   }
 
-  /** {user, permission} of who is behind this visitor now, for single sign-on, or null. */
+  /** Node-RED's user behind this visitor now, for single sign-on, or null. */
   lookup(visitor) {
     return visitor.isLetIn(this.policy) ? visitor.user : null;
   }
