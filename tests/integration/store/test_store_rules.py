@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
-from tests.integration.store.example import NOW, SITE, add, add_authority, add_certificate, add_device, device_id
+from tests.integration.store.example import NOW, SITE, add, add_certificate, add_device, device_id
 
 from redlatch.audit import genesis
 from redlatch.errors import Conflict, NotFound, StoreError
@@ -261,11 +261,12 @@ def test_entries_cost_no_more_when_many_are_revoked(store: Store) -> None:
 
 
 OLD_DEVICE = (
-    "INSERT INTO devices (id, name, name_key, role, user_slug, created_at) VALUES ('d1', 'phone', 'phone', 'viewer',"
-    " 'phone', 1)"
+    "INSERT INTO devices (id, name, name_key, role, user_slug, created_at)"
+    " VALUES ('d1', 'phone', 'phone', 'viewer', 'phone', 1)"
 )
 OLD_CERTIFICATE = (
-    "INSERT INTO certificates (fingerprint, device_id, authority_id, serial, not_before, not_after, issued_at, der)"
+    "INSERT INTO certificates"
+    " (fingerprint, device_id, authority_id, serial, not_before, not_after, issued_at, der)"
     " VALUES ('ab', 'd1', 1, 'cd', 1, 2, 1, x'00')"
 )
 
@@ -316,6 +317,10 @@ def test_what_no_redlatch_wrote_is_an_error_in_words(store: Store, statement: st
     """Damaged, not a traceback."""
     add(store, "phone")
     store._connection.execute(statement)
-    with pytest.raises(StoreError, match="damaged"), store.read() as r:
-        for ask in (r.rules, r.roles, r.networks, lambda: r.entries_below("", 9), lambda: r.network_table("x")):
-            ask()  # type: ignore[operator]
+
+    def ask() -> object:
+        with store.read() as r:
+            return r.rules(), r.roles(), r.networks(), r.entries_below("", 9), r.network_table("x")
+
+    with pytest.raises(StoreError, match="damaged"):
+        ask()
