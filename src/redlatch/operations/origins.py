@@ -9,7 +9,7 @@ from typing import Final
 
 from redlatch.errors import Conflict, InvalidInput, NotFound
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Site, changing, set_config
+from redlatch.operations.site import Config, Site, changing, set_config
 from redlatch.pki import names as pki_names
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -35,7 +35,7 @@ def add(site: Site, url: str) -> Changed:
     """
     origin = canonical(url)
     with changing(site) as tx:
-        present = site.config().origins
+        present = Config.of(tx.site().config).origins
         if origin in present:
             raise Conflict(
                 f"{origin} is one of this site's origins already", hint="redlatch origin list shows all of them"
@@ -51,9 +51,11 @@ def remove(site: Site, url: str) -> Changed:
     """Takes an origin away: its pages are refused from then on. Errors: InvalidInput, NotFound."""
     origin = canonical(url)
     with changing(site) as tx:
-        present = site.config().origins
+        present = Config.of(tx.site().config).origins
         if origin not in present:
-            raise NotFound(f"{origin} is not one of this site's origins", hint="redlatch origin list shows all of them")
+            raise NotFound(
+                f"{origin} is not one of this site's origins", hint="redlatch origin list shows all of them"
+            )
         set_config(tx, origins=tuple(one for one in present if one != origin))
         tx.record("origin.removed", origin=origin)
     return Changed(origin, (), enforce(site))

@@ -103,7 +103,9 @@ def described(site: Site, name: str) -> str:
     with site.store.read() as view:
         own = view.roles()
     base = own.get(name)
-    return ROLES.get(name, "") if base is None else f"like {base}, {ROLES.get(base, '')}, and what its own rules add"
+    return (
+        ROLES.get(name, "") if base is None else f"like {base}, {ROLES.get(base, '')}, and what its own rules add"
+    )
 
 
 def short_name(name: str, what: str) -> str:
@@ -118,9 +120,7 @@ def short_name(name: str, what: str) -> str:
 
 def _role(view: Reader, name: str, base: str, *, own: bool) -> Role:
     rules = [rule for rule in view.rules() if rule.any_device or rule.anyone or {name, base} & set(rule.roles)]
-    return Role(
-        name, base, own, tuple(_reach(rule) for rule in rules), view.device_count_by_role().get(name, 0)
-    )
+    return Role(name, base, own, tuple(_reach(rule) for rule in rules), view.device_count_by_role().get(name, 0))
 
 
 def _reach(rule: Rule) -> str:

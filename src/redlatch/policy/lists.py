@@ -24,13 +24,13 @@ STEP: Final = 1 << 15  # lines between two reports of progress
 Triple = tuple[int, int, int]  # IP version, first and last address
 
 _OCTETS: Final = {str(number): number for number in range(256)}
-_RESTS: Final = {str(length): (1 << 32 - length) - 1 for length in range(32)}
+_RESTS: Final = {"": 0} | {f"/{length}": (1 << 32 - length) - 1 for length in range(32)}
 
 
 @dataclass(slots=True)
 class Listed:
-    """What a list says. `entries` maps each entry's canonical form to its comment; `intervals` are the addresses of
-    those that are no names, and `names` those that are.
+    """What a list says. `entries` maps each entry's canonical form to its comment; `intervals` are the addresses
+    of those that are no names, and `names` those that are.
     """
 
     entries: dict[str, str] = field(default_factory=dict)
@@ -61,6 +61,9 @@ def canonical(text: str) -> tuple[str, Triple | None]:
     """(canonical form, addresses) of one entry, without addresses for a DNS name; InvalidInput with what would be
     right.
     """
+    plain = _plain(text)
+    if plain is not None:
+        return text, plain
     name = text.strip().removesuffix(".").lower()
     if is_host_name(name):
         return name, None
@@ -91,22 +94,12 @@ def read(text: str, *, source: str, progress: Callable[[int, int], None] = lambd
     for number, line in enumerate(lines):
         if not number % STEP:
             progress(number, len(lines))
-        # What nearly every line of a long list is: a plain IPv4 address or subnet in its canonical form. Told from
-        # the rest by look-ups alone this takes a quarter of the time.
         entry = line.strip()
-        base, _, length = entry.partition("/")
-        try:
-            a, b, c, d = base.split(".")
-            first = _OCTETS[a] << 24 | _OCTETS[b] << 16 | _OCTETS[c] << 8 | _OCTETS[d]
-            rest = _RESTS[length] if length else 0
-            if first & rest or entry.endswith("/"):
-                raise KeyError
-        except (ValueError, KeyError):
-            pass
-        else:
+        triple = _plain(entry)
+        if triple is not None:
             if entry not in found.entries:
                 found.entries[entry] = ""
-                found.intervals.append((4, first, first + rest))
+                found.intervals.append(triple)
             continue
         problem = _slow(line, found)
         if problem:
@@ -115,7 +108,7 @@ def read(text: str, *, source: str, progress: Callable[[int, int], None] = lambd
                 problems.append(f"line {number + 1:,}: {problem}")
     if wrong:
         raise _bad_lines(source, problems, wrong)
-    _check_size(found, source)
+    check_size(found, source)
     return found
 
 
@@ -129,8 +122,19 @@ def given(entries: Iterable[str]) -> Listed:
                 f"{text!r} names no address", hint="as in 192.168.1.20, or '192.168.1.20 # wall tablet'"
             )
         _put(found, entry, comment)
-    _check_size(found, "what you named")
+    check_size(found, "what you named")
     return found
+
+
+def check_size(found: Listed, source: str) -> None:
+    """InvalidInput when a network cannot hold this many entries or DNS names."""
+    if len(found.entries) > MOST_ENTRIES:
+        raise _too_many(source, len(found.entries))
+    if len(found.names) > MOST_NAMES:
+        raise InvalidInput(
+            f"{source} has {len(found.names):,} DNS names, and a network holds at most {MOST_NAMES}",
+            hint="each is looked up every five minutes; write the addresses of those that do not change",
+        )
 
 
 def kept(text: str) -> Listed:
@@ -138,10 +142,17 @@ def kept(text: str) -> Listed:
     return read(text, source="the stored list") if text else Listed()
 
 
-def within(entry: Triple, others: Iterable[tuple[str, Triple]]) -> str | None:
-    """The first of `others` that holds all of `entry`, by its canonical form."""
+def kept_line(line: str) -> tuple[str, str]:
+    """(entry, comment) of one line of what `Listed.text` made."""
+    entry, _, comment = line.partition(" # ")
+    return entry, comment
+
+
+def within(entry: Triple, others: Iterable[Triple]) -> str | None:
+    """The first of `others` that holds all of `entry` and more, as people write it."""
     version, first, last = entry
-    return next((text for text, (v, f, t) in others if v == version and f <= first and last <= t), None)
+    found = (one for one in others if one[0] == version and one[1] <= first and last <= one[2] and one != entry)
+    return next((shown(*one) for one in found), None)
 
 
 def usable_answers(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -153,7 +164,7 @@ def usable_answers(addresses: Iterable[str]) -> tuple[str, ...]:
     found = set()
     for text in addresses:
         number = peer_number(text)
-        if number is None or "%" in text or ":" in text and number[0] == 4:
+        if number is None or "%" in text or (":" in text and number[0] == 4):
             continue
         version, value = number
         refused = _REFUSED_V4 if version == 4 else _REFUSED_V6
@@ -164,6 +175,20 @@ def usable_answers(addresses: Iterable[str]) -> tuple[str, ...]:
 
 _REFUSED_V4: Final = tuple(parse(net)[1:] for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
 _REFUSED_V6: Final = tuple(parse(net)[1:] for net in ("::/127", "ff00::/8"))
+
+
+def _plain(entry: str) -> Triple | None:
+    """What nearly every line of a long list is, told by look-ups alone in a quarter of the time that `parse` takes:
+    an IPv4 address or subnet in its canonical form.
+    """
+    base, slash, length = entry.partition("/")
+    try:
+        a, b, c, d = base.split(".")
+        first = _OCTETS[a] << 24 | _OCTETS[b] << 16 | _OCTETS[c] << 8 | _OCTETS[d]
+        rest = _RESTS[slash + length]
+    except (ValueError, KeyError):
+        return None
+    return None if first & rest else (4, first, first + rest)
 
 
 def _slow(line: str, found: Listed) -> str:
@@ -187,16 +212,6 @@ def _put(found: Listed, entry: str, comment: str) -> None:
         found.intervals.append(triple)
     elif new:
         found.names.append(text)
-
-
-def _check_size(found: Listed, source: str) -> None:
-    if len(found.entries) > MOST_ENTRIES:
-        raise _too_many(source, len(found.entries))
-    if len(found.names) > MOST_NAMES:
-        raise InvalidInput(
-            f"{source} has {len(found.names):,} DNS names, and a network holds at most {MOST_NAMES}",
-            hint="each is looked up every five minutes; write the addresses of those that do not change",
-        )
 
 
 def _too_many(source: str, number: int) -> InvalidInput:
