@@ -69,10 +69,8 @@ def warnings(origin: str) -> tuple[str, ...]:
     """What is weak about an origin, in words."""
     if not origin.startswith("http://"):
         return ()
-    return (
-        f"{origin} is not encrypted: whoever sits between it and a browser can act as that page, with the key of "
-        "the device that shows it",
-    )
+    text = "whoever sits between it and a browser can act as that page, with the key of the device that shows it"
+    return (f"{origin} is not encrypted: {text}",)
 
 
 def canonical(url: str) -> str:
