@@ -12,6 +12,11 @@ Reads, of both `r` and `tx` (which sees its own writes):
     devices_by_slug(user_slug) -> tuple[Device, ...]
     certificates(device_id) -> tuple[Certificate, ...]; certificate(fingerprint) -> Certificate | None
     active_certificates() -> Iterator[ActiveCertificate]
+    entries_below(prefix, limit) -> {fingerprint: policy.model.Entry}; changed_since(revision) -> fingerprints
+    device_count_by_role() -> {role: devices in use}; somebody_has(role, at) -> bool
+    roles() -> {own role: built-in one}; rules() -> tuple[policy.model.Rule, ...] by number
+    networks() -> tuple[NetworkRow, ...]; network(name) -> NetworkRow | None; network_table(name) -> bytes | None
+    network_digests() -> {name: digest}, without reading long lists
     audit_events(after=0) -> Iterator[audit.Entry(event, hash)]; audit_head() -> audit.Head(seq, hash)
     verify_audit() -> audit.Verification(ok, count, head, first_bad, problem)
 
@@ -21,7 +26,9 @@ Writes, each to be followed by `tx.record(kind, **data)` (else the transaction i
     set_role(id, role); revoke_device(id, at, reason) -> number of certificates
     add_certificate(*, fingerprint, device_id, authority_id, serial, not_before, not_after, der) -> Certificate
     revoke_certificate(fingerprint, at, reason)
-    touch() (what engines enforce changed; done by itself for certificates, roles, revocation, configuration)
+    add_role(name, base); remove_role(name); add_rule(rule) -> Rule with its number; remove_rule(number)
+    put_network(NetworkRow, table), which adds or replaces; remove_network(name)
+    touch() (what engines enforce changed; done by itself wherever a method changes that)
     revision: the site's revision once committed
 
 Times are aware UTC datetimes in whole seconds.
@@ -31,7 +38,7 @@ from __future__ import annotations
 
 from redlatch.store.database import Store
 from redlatch.store.reading import Reader
-from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, Site
+from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, NetworkRow, Site
 from redlatch.store.writing import Transaction
 
 __all__ = [
@@ -39,6 +46,7 @@ __all__ = [
     "AuthorityRow",
     "Certificate",
     "Device",
+    "NetworkRow",
     "Reader",
     "Site",
     "Store",

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from redlatch import audit
-from redlatch.audit import Entry, Event, Head, Verification
+from redlatch.audit import Event, Head, Verification
+from redlatch.policy import model
 from redlatch.store import statements as sql
 from redlatch.store.problems import damaged
-from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, Site
+from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, NetworkRow, Site
 
 T = TypeVar("T")
 
@@ -90,10 +91,57 @@ class Reader:
         for row in self._connection.execute(sql.ACTIVE_CERTIFICATES, {}):
             yield _made(_active, row)
 
-    def audit_events(self, after: int = 0) -> Iterator[Entry]:
+    def entries_below(self, prefix: str, limit: int) -> dict[str, model.Entry]:
+        """The first `limit` entries of the snapshot whose fingerprints begin with `prefix`, in their order.
+
+        Costs as much as it gives back, however many devices there are or were.
+        """
+        between = {"first": prefix, "beyond": prefix + "g", "limit": limit}  # g: the digit after f
+        return dict(self._all(sql.ENTRIES_BETWEEN, between, _entry))
+
+    def changed_since(self, revision: int) -> tuple[str, ...]:
+        """Fingerprints whose entries came, went or changed after this revision of the site."""
+        return self._all(sql.CHANGED_SINCE, {"revision": revision}, _text)
+
+    def device_count_by_role(self) -> dict[str, int]:
+        """How many devices in use have each role; a role that none has is missing."""
+        return dict(self._all(sql.COUNT_BY_ROLE, {}, _count))
+
+    def somebody_has(self, role: str, at: datetime) -> bool:
+        """Whether a device in use with this very role has a certificate that ends after `at`."""
+        return (
+            self._connection.execute(sql.SOMEBODY, {"role": role, "at": int(at.timestamp())}).fetchone()
+            is not None
+        )
+
+    def roles(self) -> dict[str, str]:
+        """The operator's own roles, each with the built-in one that it is like, by name."""
+        return dict(sorted(self._all(sql.ROLES, {}, _pair)))
+
+    def rules(self) -> tuple[model.Rule, ...]:
+        """All rules, by their numbers."""
+        return self._all(sql.RULES, {}, _rule)
+
+    def networks(self) -> tuple[NetworkRow, ...]:
+        """The operator's own networks, by name; see `network_digests` for when their entries do not matter."""
+        return tuple(sorted(self._all(sql.NETWORKS, {}, _network), key=lambda one: one.name))
+
+    def network(self, name: str) -> NetworkRow | None:
+        """One network of the operator's own."""
+        return self._one(sql.NETWORK, {"name": name}, _network)
+
+    def network_digests(self) -> dict[str, str]:
+        """Name -> digest of the operator's networks, without reading their entries, which may be a million."""
+        return dict(sorted(self._all(sql.NETWORK_DIGESTS, {}, _pair)))
+
+    def network_table(self, name: str) -> bytes | None:
+        """A network's table of addresses, as `policy.networks.encode` made it."""
+        return self._one(sql.NETWORK_TABLE, {"name": name}, _blob)
+
+    def audit_events(self, after: int = 0) -> Iterator[audit.Entry]:
         """The events with a number above `after`, each with the hash stored beside it."""
         for row in self._connection.execute(sql.EVENTS, {"after": after}):
-            yield _entry(row)
+            yield _event(row)
 
     def audit_head(self) -> Head:
         """The recorded end of the chain."""
@@ -161,6 +209,52 @@ def _active(row: Any) -> ActiveCertificate:
     return ActiveCertificate(row[0], row[1], row[2], row[3], when(row[4]), when(row[5]))
 
 
+def _entry(row: Any) -> tuple[str, model.Entry]:
+    fingerprint, *fields = row
+    if not all(isinstance(one, str) for one in row[:4]) or not all(isinstance(one, int) for one in row[4:]):
+        raise TypeError("a certificate is no text and dates")
+    return fingerprint, model.Entry(*fields)
+
+
+def _text(row: Any) -> str:
+    if not isinstance(row[0], str):
+        raise TypeError("a fingerprint is no text")
+    return row[0]
+
+
+def _pair(row: Any) -> tuple[str, str]:
+    if not all(isinstance(one, str) for one in row):
+        raise TypeError("a name is no text")
+    return row[0], row[1]
+
+
+def _count(row: Any) -> tuple[str, int]:
+    return str(row[0]), int(row[1])
+
+
+def _rule(row: Any) -> model.Rule:
+    body = json.loads(row[1])
+    if not isinstance(row[0], int) or not isinstance(body, dict):
+        raise TypeError("a rule is no object")
+    fields: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in body.items()}
+    return model.Rule(row[0], **fields)
+
+
+def _network(row: Any) -> NetworkRow:
+    name, entries, resolved, intervals, digest = row
+    known = json.loads(resolved)
+    texts = isinstance(name, str) and isinstance(entries, str) and isinstance(digest, str)
+    if not (texts and isinstance(known, dict) and isinstance(intervals, int)):
+        raise TypeError("a network is no list of addresses")
+    return NetworkRow(name, entries, known, intervals, digest)
+
+
+def _blob(row: Any) -> bytes:
+    if not isinstance(row[0], bytes):
+        raise TypeError("a table of addresses is no bytes")
+    return row[0]
+
+
 def _head(row: Any) -> tuple[str, Head]:
     uuid, seq, digest = row
     if not (isinstance(uuid, str) and isinstance(seq, int) and isinstance(digest, bytes)):
@@ -168,10 +262,10 @@ def _head(row: Any) -> tuple[str, Head]:
     return uuid, Head(seq, digest)
 
 
-def _entry(row: Any) -> Entry:
+def _event(row: Any) -> audit.Entry:
     seq, at, actor, kind, data, digest = row
     try:
-        return Entry(Event(seq, when(at), actor, kind, json.loads(data)), digest)
+        return audit.Entry(Event(seq, when(at), actor, kind, json.loads(data)), digest)
     except (TypeError, ValueError, OverflowError, OSError):
         # Somebody else wrote this. Its hash cannot fit, so that `verify` names it instead of stumbling over it.
-        return Entry(Event(seq, when(0), str(actor), str(kind), {"unreadable": str(data)}), digest)
+        return audit.Entry(Event(seq, when(0), str(actor), str(kind), {"unreadable": str(data)}), digest)

@@ -69,3 +69,19 @@ class ActiveCertificate(NamedTuple):
     user_slug: str
     not_before: datetime
     not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRow:
+    """A network of the operator's own.
+
+    `entries` has one a line, as `ENTRY` or `ENTRY # comment`; `resolved` says what its host names stood for: name
+    -> {"addresses": [...], "at": Unix seconds}; `intervals` is how many its table has, and `digest` the SHA-256 of
+    that table (64 hex digits), which is the name of the published file.
+    """
+
+    name: str
+    entries: str
+    resolved: Mapping[str, Any]
+    intervals: int
+    digest: str

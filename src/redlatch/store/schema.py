@@ -7,6 +7,7 @@ SQLite and a fleet's PostgreSQL agree without time zones), bytes; JSON is text i
 from __future__ import annotations
 
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     CheckConstraint,
     Column,
@@ -77,6 +78,7 @@ devices = Table(
 _in_use = text("revoked_at IS NULL")
 Index("uq_devices_name_key", devices.c.name_key, unique=True, sqlite_where=_in_use, postgresql_where=_in_use)
 Index("ix_devices_name_key_id", devices.c.name_key, devices.c.id)
+Index("ix_devices_role", devices.c.role, sqlite_where=_in_use, postgresql_where=_in_use)
 
 certificates = Table(
     "certificates",
@@ -91,7 +93,33 @@ certificates = Table(
     Column("revoked_at", BigInteger),
     Column("reason", Text),
     Column("der", LargeBinary, nullable=False),
+    # The site's revision with which its entry in the snapshot came, went or changed last.
+    Column("changed", BigInteger, nullable=False, server_default="0", index=True),
 )
+# However many are revoked, those that are not lie side by side.
+Index("ix_certificates_in_use", certificates.c.fingerprint, sqlite_where=_in_use, postgresql_where=_in_use)
+
+roles = Table("roles", metadata, Column("name", Text, primary_key=True), Column("base", Text, nullable=False))
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
+# The long columns last: SQLite reads a row from its beginning, and lists of a million addresses are long.
+networks = Table(
+    "networks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("intervals", BigInteger, nullable=False),
+    Column("digest", CHAR(64), nullable=False),
+    Column("resolved", Text, nullable=False),
+    Column("entries", Text, nullable=False),
+    Column("addresses_table", LargeBinary, nullable=False),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -61,18 +61,56 @@ ACTIVE_CERTIFICATES = (
     " FROM certificates c JOIN devices d ON d.id = c.device_id"
     " WHERE c.revoked_at IS NULL AND d.revoked_at IS NULL ORDER BY c.fingerprint"
 )
+# CROSS JOIN: SQLite then keeps the order of the tables, and so reads no more than it gives back.
+ENTRIES_BETWEEN = (
+    "SELECT c.fingerprint, c.device_id, d.role, d.user_slug, c.not_before, c.not_after"
+    " FROM certificates c CROSS JOIN devices d"
+    " WHERE c.revoked_at IS NULL AND c.fingerprint >= :first AND c.fingerprint < :beyond"
+    " AND d.id = c.device_id AND d.revoked_at IS NULL ORDER BY c.fingerprint LIMIT :limit"
+)
+CHANGED_SINCE = "SELECT fingerprint FROM certificates WHERE changed > :revision"
+COUNT_BY_ROLE = "SELECT role, COUNT(*) FROM devices WHERE revoked_at IS NULL GROUP BY role"
+SOMEBODY = (
+    "SELECT 1 FROM devices d CROSS JOIN certificates c"
+    " WHERE d.role = :role AND d.revoked_at IS NULL"
+    " AND c.device_id = d.id AND c.revoked_at IS NULL AND c.not_after > :at LIMIT 1"
+)
 # From the device's row, so that a certificate cannot be given to a device that is unknown or revoked.
 ADD_CERTIFICATE = (
     "INSERT INTO certificates"
-    " (fingerprint, device_id, authority_id, serial, not_before, not_after, issued_at, der)"
-    " SELECT :fingerprint, id, :authority_id, :serial, :not_before, :not_after, :issued_at, :der"
+    " (fingerprint, device_id, authority_id, serial, not_before, not_after, issued_at, der, changed)"
+    " SELECT :fingerprint, id, :authority_id, :serial, :not_before, :not_after, :issued_at, :der, :changed"
     " FROM devices WHERE id = :device_id AND revoked_at IS NULL ON CONFLICT DO NOTHING"
 )
 REVOKE_CERTIFICATE = (
-    "UPDATE certificates SET revoked_at = :at, reason = :reason"
+    "UPDATE certificates SET revoked_at = :at, reason = :reason, changed = :changed"
     " WHERE fingerprint = :fingerprint AND revoked_at IS NULL"
 )
 REVOKE_CERTIFICATES = (
-    "UPDATE certificates SET revoked_at = :at, reason = :reason"
+    "UPDATE certificates SET revoked_at = :at, reason = :reason, changed = :changed"
     " WHERE device_id = :device_id AND revoked_at IS NULL"
 )
+CHANGE_CERTIFICATES = (
+    "UPDATE certificates SET changed = :changed WHERE device_id = :device_id AND revoked_at IS NULL"
+)
+
+ROLES = "SELECT name, base FROM roles"
+ADD_ROLE = "INSERT INTO roles (name, base) VALUES (:name, :base) ON CONFLICT DO NOTHING"
+REMOVE_ROLE = "DELETE FROM roles WHERE name = :name"
+
+RULES = "SELECT id, body FROM rules ORDER BY id"
+ADD_RULE = "INSERT INTO rules (id, body) SELECT COALESCE(MAX(id), 0) + 1, :body FROM rules RETURNING id"
+REMOVE_RULE = "DELETE FROM rules WHERE id = :id"
+
+_NETWORK = "SELECT name, entries, resolved, intervals, digest FROM networks"
+NETWORKS = f"{_NETWORK} ORDER BY name"
+NETWORK = f"{_NETWORK} WHERE name = :name"
+NETWORK_DIGESTS = "SELECT name, digest FROM networks ORDER BY name"
+NETWORK_TABLE = "SELECT addresses_table FROM networks WHERE name = :name"
+PUT_NETWORK = (
+    "INSERT INTO networks (name, intervals, digest, resolved, entries, addresses_table)"
+    " VALUES (:name, :intervals, :digest, :resolved, :entries, :addresses_table)"
+    " ON CONFLICT (name) DO UPDATE SET intervals = excluded.intervals, digest = excluded.digest,"
+    " resolved = excluded.resolved, entries = excluded.entries, addresses_table = excluded.addresses_table"
+)
+REMOVE_NETWORK = "DELETE FROM networks WHERE name = :name"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
 from redlatch.audit import KINDS, Event, canonical_json, chain_hash
 from redlatch.errors import Conflict, NotFound
+from redlatch.policy.model import Rule
 from redlatch.store import statements as sql
 from redlatch.store.reading import Connection, Reader, Rows
-from redlatch.store.records import AuthorityRow, Certificate, Device
+from redlatch.store.records import AuthorityRow, Certificate, Device, NetworkRow
 
 
 class Transaction(Reader):
@@ -18,8 +20,9 @@ class Transaction(Reader):
 
     Every change is followed by the `record` of its audit event (one event may stand for several changes before
     it); a transaction that ends with a change nobody recorded is rolled back with RuntimeError, for it is a
-    mistake in the program. Certificates, roles, revocations and the configuration are what engines enforce:
-    changing them raises the site's revision by itself, once per transaction; `touch` does it for anything else.
+    mistake in the program. Certificates, roles, revocations, rules, networks and the configuration are what
+    engines enforce: changing them raises the site's revision by itself, once per transaction; `touch` does it for
+    anything else.
     """
 
     def __init__(self, connection: Connection, *, actor: str, now: datetime) -> None:
@@ -116,18 +119,17 @@ class Transaction(Reader):
     def set_role(self, device_id: str, role: str) -> None:
         """Gives a device another role. NotFound; Conflict when it is revoked."""
         self._change_device("set_role", sql.SET_ROLE, {"id": device_id, "role": role})
-        self.touch()
+        self._change("set_role", sql.CHANGE_CERTIFICATES, {"device_id": device_id, "changed": self._touching()})
 
     def revoke_device(self, device_id: str, at: datetime, reason: str | None) -> int:
         """Shuts a device out, with all of its certificates; returns how many. NotFound; Conflict when revoked."""
         self._change_device(
             "revoke_device", sql.REVOKE_DEVICE, {"id": device_id, "at": _unix(at), "reason": reason}
         )
-        self.touch()
         return self._change(
             "revoke_device",
             sql.REVOKE_CERTIFICATES,
-            {"device_id": device_id, "at": _unix(at), "reason": reason},
+            {"device_id": device_id, "at": _unix(at), "reason": reason, "changed": self._touching()},
         ).rowcount
 
     def add_certificate(
@@ -154,12 +156,12 @@ class Transaction(Reader):
                 "not_after": _unix(not_after),
                 "issued_at": _unix(self.now),
                 "der": der,
+                "changed": self._touching(),
             },
         )
         if not done.rowcount:
             self._in_use(device_id)
             raise Conflict(f"the certificate {serial} is recorded already")
-        self.touch()
         return Certificate(
             fingerprint, device_id, authority_id, serial, _seconds(not_before), _seconds(not_after), self.now,
             None, None, der,
@@ -170,12 +172,58 @@ class Transaction(Reader):
         done = self._change(
             "revoke_certificate",
             sql.REVOKE_CERTIFICATE,
-            {"fingerprint": fingerprint, "at": _unix(at), "reason": reason},
+            {"fingerprint": fingerprint, "at": _unix(at), "reason": reason, "changed": self._touching()},
         )
         if not done.rowcount:
             if self.certificate(fingerprint) is None:
                 raise NotFound(f"there is no certificate {fingerprint}")
             raise Conflict(f"the certificate {fingerprint} is revoked already")
+
+    def add_role(self, name: str, base: str) -> None:
+        """Adds a role of the operator's own that is like the built-in `base`. Conflict when there is one."""
+        if not self._change("add_role", sql.ADD_ROLE, {"name": name, "base": base}).rowcount:
+            raise Conflict(f"there is a role {name!r} already", hint="choose another name")
+        self.touch()
+
+    def remove_role(self, name: str) -> None:
+        """Removes a role of the operator's own. NotFound. Who has it must be asked before."""
+        if not self._change("remove_role", sql.REMOVE_ROLE, {"name": name}).rowcount:
+            raise NotFound(f"there is no role {name!r} of your own")
+        self.touch()
+
+    def put_network(self, row: NetworkRow, table: bytes) -> None:
+        """Adds a network, or replaces the one of its name; `table` as `policy.networks.encode` made it."""
+        self._change(
+            "put_network",
+            sql.PUT_NETWORK,
+            {
+                "name": row.name,
+                "intervals": row.intervals,
+                "digest": row.digest,
+                "resolved": canonical_json(row.resolved),
+                "entries": row.entries,
+                "addresses_table": table,
+            },
+        )
+        self.touch()
+
+    def remove_network(self, name: str) -> None:
+        """Removes a network of the operator's own. NotFound. Which rules use it must be asked before."""
+        if not self._change("remove_network", sql.REMOVE_NETWORK, {"name": name}).rowcount:
+            raise NotFound(f"there is no network {name!r} of your own")
+        self.touch()
+
+    def add_rule(self, rule: Rule) -> Rule:
+        """Adds a rule; returns it with its number, one above the highest (its `id` before is not looked at)."""
+        body = {key: value for key, value in asdict(rule).items() if key != "id"}
+        row = self._change("add_rule", sql.ADD_RULE, {"body": canonical_json(body)}).fetchone()
+        self.touch()
+        return replace(rule, id=row[0])
+
+    def remove_rule(self, rule_id: int) -> None:
+        """Removes a rule. NotFound."""
+        if not self._change("remove_rule", sql.REMOVE_RULE, {"id": rule_id}).rowcount:
+            raise NotFound(f"there is no rule {rule_id}", hint="redlatch rule list shows all of them")
         self.touch()
 
     def finish(self) -> None:
@@ -185,6 +233,11 @@ class Transaction(Reader):
         self._connection.execute(
             sql.SET_HEAD, {"revision": self.revision, "audit_seq": self._seq, "audit_hash": self._hash}
         )
+
+    def _touching(self) -> int:
+        """As `touch`; the revision that this transaction commits."""
+        self.touch()
+        return self.revision
 
     def _change(self, what: str, statement: str, parameters: Mapping[str, object]) -> Rows:
         """The only way to change rows: remembers that an audit event is due."""

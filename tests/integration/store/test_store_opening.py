@@ -17,6 +17,7 @@ from redlatch.errors import Conflict, NotSetUp, StoreError, StoreTooNew
 from redlatch.files import Owner
 from redlatch.store import Store, migrate
 from redlatch.store import database as database_module
+from redlatch.store.database import VERSIONS
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files to another user")
 
@@ -250,9 +251,9 @@ def set_version(path: Path, *versions: str) -> None:
 def test_a_newer_store_is_refused_and_left_as_it_is(store: Store) -> None:
     """StoreTooNew names both versions."""
     store.close()
-    set_version(store.path, "0002")
+    set_version(store.path, "9999")
     before = store.path.read_bytes()
-    with pytest.raises(StoreTooNew, match=r"0002.*0001"):
+    with pytest.raises(StoreTooNew, match=rf"9999.*{VERSIONS[-1]}"):
         Store.open(store.path)
     assert store.path.read_bytes() == before
 
@@ -268,21 +269,21 @@ def test_a_store_of_no_version_is_refused(store: Store, versions: tuple[str, ...
 
 @pytest.fixture
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A redlatch of tomorrow, with a second migration to be written by the test."""
+    """A redlatch of tomorrow, with one more migration to be written by the test."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(migrate, "MIGRATIONS", folder)
-    monkeypatch.setattr(database_module, "VERSIONS", ("0001", "0002"))
-    return folder / "versions" / "v0002_second.py"
+    monkeypatch.setattr(database_module, "VERSIONS", (*VERSIONS, "9999"))
+    return folder / "versions" / "v9999_next.py"
 
 
-MIGRATION = """
+MIGRATION = f"""
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "{VERSIONS[-1]}", None, None
 def upgrade():
     op.execute("CREATE TABLE extra (x INTEGER)")
     op.execute("UPDATE site SET revision = revision + 1")
-    {end}
+    {{end}}
 """
 
 
@@ -305,7 +306,7 @@ def test_an_upgrade_stopped_half_way_leaves_the_old_store(store: Store, next_ver
     with pytest.raises(StoreError, match="no_such_table"):
         Store.open(store.path)
     connection = sqlite3.connect(store.path)
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (VERSIONS[-1],)
     assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'extra'").fetchone() == (0,)
     assert connection.execute("SELECT revision FROM site").fetchone() == (0,)
     connection.close()
