@@ -8,13 +8,14 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redlatch.errors import Busy, Conflict, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
 from redlatch.files import Owner, explained
+from redlatch.policy.model import Areas
 from redlatch.settings import SYSTEM_USER, Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Config:
     """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
 
     `names` are the operator's own host names, `hosts` all names by which this site may be called,
-    `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
+    `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's),
+    `areas` what flows and settings were known to serve, `origins` other web origins that may call and embed,
+    `open_port` a second port that asks nobody for a certificate.
     """
 
     machine: str
@@ -53,7 +56,9 @@ class Config:
     port: int | None = None
     keep_auth: bool = False
     admin_root: str | None = "/"
-    dashboards: tuple[str, ...] = ()
+    areas: Areas = field(default_factory=Areas)
+    origins: tuple[str, ...] = ()
+    open_port: int | None = None
     server_files: tuple[str, str] | None = None
     target: Target | None = None
     adopted: bool = False
@@ -62,8 +67,10 @@ class Config:
     def of(cls, stored: Mapping[str, Any]) -> Config:
         """From the site row's JSON; unknown keys of a newer redlatch are left out."""
         known = {key: stored[key] for key in cls.__slots__ if key in stored}
-        for key in ("names", "hosts", "dashboards"):
+        for key in ("names", "hosts", "origins"):
             known[key] = tuple(known.get(key, ()))
+        if known.get("areas"):
+            known["areas"] = Areas(**{name: tuple(paths) for name, paths in known["areas"].items()})
         if known.get("server_files"):
             known["server_files"] = tuple(known["server_files"])
         if known.get("target"):

@@ -94,8 +94,8 @@ def canonical_prefix(*parts: str | None) -> str:
 class Endpoint:
     """What a node of the flows serves, with the path below Node-RED's root as the node says it.
 
-    `own` is whether it is an area of its own: one that Express gives a meaning (wildcards, optional parts), that is
-    not canonical or that the editor owns counts as editor. `method` in capitals, "WEBSOCKET" for websockets.
+    `own` is whether it is an area of its own: one that Express gives a meaning (wildcards, optional parts), that
+    is not canonical or that the editor owns counts as editor. `method` in capitals, "WEBSOCKET" for websockets.
     """
 
     kind: Literal["http-in", "websocket"]
@@ -106,14 +106,14 @@ class Endpoint:
 
 def running(nodes: Sequence[Node]) -> list[Node]:
     """Nodes that run: not disabled, not on a disabled tab, not in a subflow of which no instance runs."""
-    tabs = {node.get("id") for node in nodes if node.get("type") == "tab" and node.get("disabled") is True}
-    subflows = {node.get("id") for node in nodes if node.get("type") == "subflow"}
-    placed = [node for node in nodes if node.get("d") is not True and node.get("z") not in tabs]
-    used: set[object] = set()
+    tabs = {str(node.get("id")) for node in nodes if node.get("type") == "tab" and node.get("disabled") is True}
+    subflows = {str(node.get("id")) for node in nodes if node.get("type") == "subflow"}
+    placed = [node for node in nodes if node.get("d") is not True and str(node.get("z")) not in tabs]
+    used: set[str] = set()
     while True:
-        runs = [node for node in placed if node.get("z") not in subflows or node.get("z") in used]
-        kinds = (node.get("type") for node in runs)
-        found = {kind.removeprefix("subflow:") for kind in kinds if isinstance(kind, str) and kind[:8] == "subflow:"}
+        runs = [node for node in placed if str(node.get("z")) not in subflows or str(node.get("z")) in used]
+        kinds = [str(node.get("type")) for node in runs]
+        found = {kind.removeprefix("subflow:") for kind in kinds if kind.startswith("subflow:")}
         if found <= used:
             return runs
         used |= found

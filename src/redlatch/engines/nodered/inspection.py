@@ -76,7 +76,7 @@ class Inspection:
     admin_root: str | None = "/"
     node_root: str | None = "/"
     static: tuple[tuple[str, str], ...] = ()
-    areas: Areas = Areas()
+    areas: Areas = field(default_factory=Areas)
     endpoints: tuple[Endpoint, ...] = ()
     https: HttpsKind = "none"
     https_block: Https = field(default_factory=Https)
