@@ -71,8 +71,9 @@ def _listed(words: Sequence[str], last: str = "or") -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that `word` was probably meant to be, "" where none is near."""
-    found = difflib.get_close_matches(word.casefold(), [one.casefold() for one in (known := list(known))], 1, 0.6)
-    return next((one for one in known if found and one.casefold() == found[0]), "")
+    folded = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(word.casefold(), folded, 1, 0.6)
+    return folded[found[0]] if found else ""
 
 
 def unknown(kind: str, word: str, known: Collection[str], *, hint: str) -> NotFound:
@@ -130,7 +131,7 @@ def _check_target(rule: Rule, admin_root: str | None) -> None:
     if rule.path is not None:
         check_path(rule.path, admin_root)
     elif rule.area not in AREAS:
-        near = nearest(str(rule.area), AREAS)
+        near = nearest(str(rule.area), map(str, AREAS))
         raise InvalidInput(
             f"there is no area {rule.area!r}",
             hint=(f"did you mean {near!r}? " if near else "") + "areas are: " + ", ".join(AREAS),
@@ -149,7 +150,22 @@ def _check_methods(rule: Rule, methods: set[str]) -> None:
         raise InvalidInput("every websocket begins with GET", hint="leave the methods out")
 
 
-_LETTERS: Final = re.compile(r"%(?:2[1-9A-Fa-f]|[3-6][0-9A-Fa-f]|7[0-9A-Ea-e])")
+# What is wrong with a path, where it has a name; the first that is found is said.
+_PROBLEMS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), text)
+    for pattern, text in (
+        (r"\?", "has a query, and rules are about what stands before it"),
+        (r"#", "has a fragment, which browsers keep to themselves"),
+        (r"/\.\.?(?:/|$)", "has a segment of dots, which servers resolve"),
+        (r"%2f|%5c|\\", "has another kind of slash, which some servers take for one and others do not"),
+        (r"%2e", "has an encoded dot, which servers resolve"),
+        (r"%(?:2[1-9a-f]|[3-6][0-9a-f]|7[0-9a-e])", "has encoded letters: write them as they are"),
+        (r"//", "has two slashes in a row, which Node-RED takes for one"),
+        (r" ", "has a space: write it as %20"),
+        (r"[^\x00-\x7f]", "has letters that travel encoded: write them in %XX, as a browser copies its address"),
+        (r"", "has a character that no rule compares"),
+    )
+)
 
 
 def check_path(path: str, admin_root: str | None) -> None:
@@ -164,42 +180,17 @@ def check_path(path: str, admin_root: str | None) -> None:
         raise InvalidInput(
             f"the path has {len(path)} characters; no request has more than {MAX_TARGET}", hint=hint
         )
-    problem = _problem(path)
-    if problem:
-        raise InvalidInput(f"the path {path[:100]!r} {problem}", hint=hint)
     if not is_canonical(path):
-        raise InvalidInput(f"the path {path[:100]!r} has a character that no rule compares", hint=hint)
+        problem = next(text for pattern, text in _PROBLEMS if pattern.search(path))
+        raise InvalidInput(f"the path {path[:100]!r} {problem}", hint=hint)
+    if "*" in path:
+        raise InvalidInput(f"the path {path[:100]!r} has a wildcard, and rules know none", hint=hint)
     if path == "/":
         raise InvalidInput('"/" is every path', hint="use --area all or --area editor")
     if is_editors(path.rstrip("/"), admin_root):
         raise InvalidInput(
             f"the path {path!r} belongs to the editor, whatever a rule says", hint="use --area editor"
         )
-
-
-def _problem(path: str) -> str:
-    """What is wrong with the path, where it has a name."""
-    if "?" in path:
-        return "has a query, and rules are about what stands before it"
-    if "#" in path:
-        return "has a fragment, which browsers keep to themselves"
-    if re.search(r"/\.\.?(?:/|$)", path):
-        return "has a segment of dots, which servers resolve"
-    if re.search(r"%(?:2f|5c)", path, re.IGNORECASE):
-        return "has an encoded slash, which some servers decode and others do not"
-    if "%2e" in path.lower():
-        return "has an encoded dot, which servers resolve"
-    if _LETTERS.search(path):
-        return "has encoded letters: write them as they are"
-    if "//" in path:
-        return "has two slashes in a row, which Node-RED takes for one"
-    if " " in path:
-        return "has a space: write it as %20"
-    if not path.isascii():
-        return "has letters that travel encoded: write them in %XX, as a browser's address bar copies them"
-    if "*" in path:
-        return "has a wildcard, and rules know none"
-    return ""
 
 
 # --- what a rule would do
@@ -249,7 +240,7 @@ def stands_for_everybody(rule: Rule, networks: Mapping[str, Network], seen: Seen
         return ""
     for name in rule.networks:
         network = networks.get(name, Network())
-        if network.overlaps(BUILTIN["cloudflare"]):
+        if not network.is_everywhere and network.overlaps(BUILTIN["cloudflare"]):
             return f"whoever comes through Cloudflare has an address of {name}: that is everybody"
         if seen is not None and network.contains(seen.address) and (seen.shared or network.size == 1):
             return (
@@ -260,9 +251,9 @@ def stands_for_everybody(rule: Rule, networks: Mapping[str, Network], seen: Seen
 
 
 OPTIONAL_CERTIFICATE: Final = (
-    "With this rule Node-RED's port no longer insists on a certificate at the handshake, for everybody: what no rule "
-    "admits is refused afterwards. A Chromium that once came without a certificate remembers that until it is "
-    "restarted, and then shows no editor. A second port avoids both: --open-port N",
+    "with this rule Node-RED's port no longer insists on a certificate at the handshake, whoever calls: what no "
+    "rule admits is refused after it; a Chromium that once came without a certificate remembers that until it is "
+    "restarted, and shows no editor until then; a second port for what needs none avoids both (--open-port N)"
 )
 
 
