@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import uuid
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from redlatch.files import write_atomic
+from redlatch.files import write_all, write_atomic
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import ServerPair, certificate_pem, fingerprint, server_pem
 from redlatch.pki.keys import Key, generate_key, private_key_pem
-from redlatch.policy.model import Entry, Snapshot
-from redlatch.policy.snapshot import encode
+from redlatch.policy.model import DEFAULT_RULES, Areas, Entry, Snapshot
+from redlatch.policy.networks import Network
+from redlatch.policy.networks import encode as encode_network
+from redlatch.policy.snapshot import Files, decode, grow, head, replaced
 
 GUARD = Path(
     os.environ.get("REDLATCH_TEST_GUARD")  # scripts/guard-faults puts a copy with one check removed here
@@ -61,17 +65,65 @@ class Device:
         )
 
 
+def published(folder: Path) -> Snapshot:
+    """What is published in `folder`, its parts included; InvalidInput when it is not whole."""
+
+    def read(digest: str) -> bytes | None:
+        path = folder / "snapshot" / digest
+        return path.read_bytes() if path.exists() else None
+
+    return decode((folder / "snapshot.json").read_bytes(), read)
+
+
+class Tree:
+    """Devices and their tree of files, grown further with every change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.devices: Mapping[str, Entry] = {}
+        self.root: str | None = None
+        self._keys: list[str] = []
+
+    def entries(self, prefix: str, limit: int) -> Mapping[str, Entry]:
+        begin = bisect_left(self._keys, prefix)
+        inside = self._keys[begin : min(begin + limit, bisect_left(self._keys, prefix + "g"))]
+        return {key: self.devices[key] for key in inside}
+
+    def read(self, digest: str) -> bytes | None:
+        path = self.folder / digest
+        return path.read_bytes() if path.exists() else None
+
+    def grow(self, devices: Mapping[str, Entry], changed: Iterable[str]) -> Files:
+        """The new files for these devices, of which only `changed` came, went or are others now."""
+        changed = tuple(changed)
+        if len(changed) > 1000:
+            self._keys = sorted(devices)
+        else:
+            for key in changed:
+                if key in devices and key not in self.devices:
+                    insort(self._keys, key)
+                elif key in self.devices and key not in devices:
+                    del self._keys[bisect_left(self._keys, key)]
+        self.devices = devices
+        files: Files = {}
+        self.root = grow(self, files, old=self.root, changed=changed, read=self.read)
+        return files
+
+
 class Site:
     """Both CAs, a published folder with guard, keys and snapshot, and a spool folder below `root`.
 
-    `snapshot` is what was published last; `change(...)` publishes a newer one.
+    `snapshot` is what was published last; `change(...)` publishes a newer one, at a cost that does not grow with
+    the devices (nor does that of `list` and `revoke`, but for the copying of a dict).
     """
 
     def __init__(self, root: Path, **fields: Any) -> None:
         self.root = root
         self.published = root / "published"
         self.spool = root / "spool"
-        for folder in (self.published, self.spool, root / "devices"):
+        self._tree = Tree(self.published / "snapshot")
+        self._tables: dict[str, tuple[Network, str]] = {}
+        for folder in (self._tree.folder, self.spool, root / "devices"):
             folder.mkdir(parents=True)
         now = datetime.now(UTC)
         self.server_ca = Authority.create_server("test", ["localhost"], now=now)
@@ -87,7 +139,8 @@ class Site:
                 "keep_auth": False,
                 "names": ("localhost", "pi.local"),
                 "admin_root": "/",
-                "dashboards": ("/dashboard", "/ui"),
+                "areas": Areas(dashboards=("/dashboard", "/ui")),
+                "rules": DEFAULT_RULES,
                 "spool": str(self.spool),
                 "devices": {},
                 **fields,
@@ -131,8 +184,28 @@ class Site:
 
     def change(self, **fields: Any) -> Snapshot:
         """Publishes a snapshot with the next version and these fields."""
+        before, after = self._tree.devices, fields.get("devices", self.snapshot.devices)
+        changed = () if before is after else (before.keys() | after.keys())
+        return self._change([key for key in changed if before.get(key) != after.get(key)], fields)
+
+    def _change(self, changed: Iterable[str], fields: Mapping[str, Any]) -> Snapshot:
+        """As `change`, with the fingerprints of the entries that differ."""
         self.snapshot = replace(self.snapshot, **{"version": self.snapshot.version + 1, **fields})
-        self.put("snapshot.json", encode(self.snapshot))
+        old = self._tree.root
+        files = self._tree.grow(self.snapshot.devices, changed)
+        unused = {digest for _, digest in self._tables.values()}
+        for name, network in self.snapshot.networks.items():
+            if name not in self._tables or self._tables[name][0] is not network:
+                table = encode_network(network)
+                self._tables[name] = network, hashlib.sha256(table).hexdigest()
+                files[self._tables[name][1]] = table
+        self._tables = {name: self._tables[name] for name in self.snapshot.networks}
+        networks = {name: digest for name, (_, digest) in self._tables.items()}
+        write_all(self._tree.folder, files, mode=0o600)
+        self.put("snapshot.json", head(self.snapshot, devices=self._tree.root, networks=networks))
+        unused |= replaced(old, self._tree.root, self._tree.read)
+        for digest in unused - set(networks.values()):
+            (self._tree.folder / digest).unlink(missing_ok=True)
         return self.snapshot
 
     # --- devices
@@ -164,11 +237,11 @@ class Site:
     def list(self, *devices: Device, **fields: Any) -> None:
         """Publishes the entries of `devices`, with `fields` of them changed."""
         entries = {one.fingerprint: replace(one.entry, **fields) for one in devices}
-        self.change(devices={**self.snapshot.devices, **entries})
+        self._change(entries, {"devices": {**self.snapshot.devices, **entries}})
 
     def revoke(self, device: Device) -> None:
         left = {key: entry for key, entry in self.snapshot.devices.items() if key != device.fingerprint}
-        self.change(devices=left)
+        self._change([device.fingerprint], {"devices": left})
 
 
 def odd_certificate(

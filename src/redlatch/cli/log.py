@@ -13,9 +13,8 @@ from redlatch.cli.output import minute
 from redlatch.cli.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from redlatch.engines.nodered.claims import Access
+    from redlatch.operations.site import Site
 
 
 @command("log", "redlatch log", "redlatch log --follow", "redlatch log --lines 1000 --json")
@@ -34,8 +33,7 @@ def log(session: Session, follow: bool, lines: int) -> None:
 
     site = session.site()
     uid = site.target().uid
-    with site.store.read() as view:
-        names = {one.id: one.name for one in view.devices()}
+    names = _Names(site)
     entries = claims.read_access(site.settings, uid, limit=lines)
     out = session.out
     if not follow:
@@ -57,12 +55,26 @@ def log(session: Session, follow: bool, lines: int) -> None:
         _print(session, one, names, follow=True)
 
 
-def _print(session: Session, one: Access, names: Mapping[str, str], *, follow: bool) -> None:
+class _Names:
+    """Names of devices by their ids, looked up as they come: a log names few of them."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._known: dict[str, str | None] = {}
+
+    def get(self, device_id: str | None) -> str | None:
+        """The device's name, None for nobody known."""
+        if device_id is not None and device_id not in self._known:
+            with self._site.store.read() as view:
+                device = view.device_by_id(device_id)
+            self._known[device_id] = device.name if device is not None else None
+        return self._known.get(device_id or "")
+
+
+def _print(session: Session, one: Access, names: _Names, *, follow: bool) -> None:
     if follow:
         session.out.document(_document(one, names))
-    who = names.get(one.device_id or "") or (
-        f"certificate {one.fingerprint}" if one.fingerprint else "nobody known"
-    )
+    who = names.get(one.device_id) or (f"certificate {one.fingerprint}" if one.fingerprint else "nobody known")
     times = f" ({one.count} times)" if one.count > 1 else ""
     # A stranger refused in the handshake never got to ask for anything.
     what = f"{one.method} {one.path}{' websocket' if one.upgrade else ''}" if one.method else "a connection"
@@ -73,12 +85,12 @@ def _print(session: Session, one: Access, names: Mapping[str, str], *, follow: b
     )
 
 
-def _document(one: Access, names: Mapping[str, str]) -> dict[str, Any]:
+def _document(one: Access, names: _Names) -> dict[str, Any]:
     return {
         "at": one.at,
         "from": one.address,
         "device": one.device_id,
-        "name": names.get(one.device_id or ""),
+        "name": names.get(one.device_id),
         "fingerprint": one.fingerprint,
         "method": one.method,
         "path": one.path,

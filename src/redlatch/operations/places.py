@@ -46,7 +46,8 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
 _PUBLISHED = {
     "server.pem": "the server's key and certificate",
     "device-ca.pem": "the device CA's certificate",
-    "snapshot.json": "the list of devices in force",
+    "snapshot.json": "the rules in force, and which parts belong to them",
+    "snapshot": "the devices and networks in force, in parts",
 }
 
 

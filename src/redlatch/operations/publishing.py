@@ -6,22 +6,29 @@ engine's file is replaced), in force (the guard says that it enforces that versi
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import claims, publish
-from redlatch.errors import Busy, RedlatchError
-from redlatch.operations.site import Config, Site, exclusive
-from redlatch.policy.model import Entry, Snapshot
-from redlatch.policy.snapshot import digest, encode
+from redlatch.errors import InvalidInput, RedlatchError
+from redlatch.operations.site import LOCK_SECONDS, Config, Site, exclusive
+from redlatch.policy.builtin import BUILTIN
+from redlatch.policy.model import Entry, Rule, Snapshot
+from redlatch.policy.networks import decode as decode_network
+from redlatch.policy.networks import encode as encode_network
+from redlatch.policy.snapshot import Files, digest, grow, head, reachable, replaced
 
 if TYPE_CHECKING:
+    from redlatch.settings import Settings
     from redlatch.store import Reader
 
 IN_FORCE_SECONDS = 3.0
+_ALL = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,16 @@ class Force:
 
 
 def build(view: Reader, config: Config, *, spool: Path) -> Snapshot:
-    """The snapshot of what the store says: the same state gives the same bytes.
+    """The whole snapshot of what the store says, with all devices and the networks that some rule names."""
+    made = outline(view, config, spool=spool)
+    own = {name: view.network_table(name) for name in _networks(made.rules) if name not in BUILTIN}
+    networks = {name: BUILTIN[name] for name in _networks(made.rules) if name in BUILTIN}
+    networks |= {name: decode_network(table) for name, table in own.items() if table is not None}
+    return replace(made, devices=view.entries_below("", _ALL), networks=networks)
+
+
+def outline(view: Reader, config: Config, *, spool: Path) -> Snapshot:
+    """The snapshot without devices and networks: what costs the same however many there are.
 
     Its time is that of the newest audit event, so that a clock that falls back revives nothing.
     """
@@ -50,21 +66,16 @@ def build(view: Reader, config: Config, *, spool: Path) -> Snapshot:
         time=_newest(view),
         mode=config.mode,
         port=config.port,
+        open_port=config.open_port,
         keep_auth=config.keep_auth,
         names=config.hosts,
+        origins=config.origins,
         admin_root=config.admin_root,
-        dashboards=config.dashboards,
+        areas=config.areas,
         spool=str(spool),
-        devices={
-            one.fingerprint: Entry(
-                id=one.device_id,
-                role=one.role,
-                user=one.user_slug,
-                not_before=int(one.not_before.timestamp()),
-                not_after=int(one.not_after.timestamp()),
-            )
-            for one in view.active_certificates()
-        },
+        devices={},
+        rules=view.rules(),
+        roles=view.roles(),
     )
 
 
@@ -83,26 +94,109 @@ def repair(site: Site) -> None:
     if Config.of(row.config).target is None or not site.settings.published.is_dir():
         return
     if publish.snapshot_version(site.settings) != row.revision:
-        with contextlib.suppress(Busy), exclusive(site.settings, patience=0):
-            enforce(site)
+        enforce(site, patience=0)
 
 
-def enforce(site: Site) -> Force:
+def enforce(site: Site, *, anew: bool = False, patience: float = LOCK_SECONDS) -> Force:
     """Publishes the store's present state and waits, bounded, until the running guard says that it is in force.
 
-    Never raises for what happens after the record: a full disk here does not undo a revocation, it is said.
+    Never raises for what happens after the record: a full disk here does not undo a revocation, it is said. With
+    `anew` nothing that is published is believed: every part is made and compared, at a cost that grows with the
+    devices. `patience`: seconds to wait for another command that changes this site.
     """
     with site.store.read() as view:
-        config = Config.of(view.site().config)
-        snapshot = build(view, config, spool=site.settings.spool)
+        row = view.site()
+    config = Config.of(row.config)
     if config.target is None or not site.settings.published.is_dir():
-        return Force(snapshot.version, "recorded", note="nothing enforces this site yet: run redlatch up")
-    data = encode(snapshot)
+        return Force(row.revision, "recorded", note="nothing enforces this site yet: run redlatch up")
     try:
-        publish.publish_snapshot(site.settings, data, config.target.gid)
+        # Of two commands at once, the later one would remove parts that the other's snapshot still names.
+        with exclusive(site.settings, patience=patience):
+            version, data = _publish(site, config.target.gid, anew=anew)
     except RedlatchError as error:
-        return Force(snapshot.version, "recorded", note=f"not published: {error.message}")
-    return _await(site, config, snapshot.version, digest(data))
+        return Force(row.revision, "recorded", note=f"not published: {error.message}")
+    return _await(site, config, version, digest(data))
+
+
+class _Devices:
+    """The store as what the snapshot's tree is grown from."""
+
+    def __init__(self, view: Reader) -> None:
+        self._view = view
+
+    def entries(self, prefix: str, limit: int) -> Mapping[str, Entry]:
+        return self._view.entries_below(prefix, limit)
+
+
+def _publish(site: Site, group: int, *, anew: bool) -> tuple[int, bytes]:
+    """Publishes what differs from what is published; the version and the head. Within `exclusive`."""
+    settings = site.settings
+    read = partial(publish.read_part, settings)
+    files: Files = {}
+    with site.store.read() as view:
+        config = Config.of(view.site().config)
+        made = outline(view, config, spool=settings.spool)
+        present = None if anew else _present(settings, made)
+        if present is None:
+            root = grow(_Devices(view), files)
+        else:
+            changed = view.changed_since(present["version"])
+            root = grow(_Devices(view), files, old=present["devices"], changed=changed, read=read)
+        networks = _network_files(view, made.rules, files, None if anew else settings)
+    data = head(made, devices=root, networks=networks)
+    publish.publish_snapshot(settings, data, files, group)
+    if present is None:
+        left = publish.parts(settings) - files.keys()
+    else:
+        left = replaced(present["devices"], root, read) | set(present["networks"].values())
+    publish.remove_parts(settings, left - set(networks.values()))
+    return made.version, data
+
+
+def _present(settings: Settings, made: Snapshot) -> dict[str, Any] | None:
+    """The published head when `made` can be a change of it: of this site, and not newer (a store put back from a
+    backup knows nothing of what changed since).
+    """
+    found = publish.published_head(settings)
+    return found if found and found["site"] == made.site and found["version"] <= made.version else None
+
+
+def _networks(rules: Iterable[Rule]) -> list[str]:
+    return sorted({name for rule in rules for name in rule.networks})
+
+
+def _network_files(
+    view: Reader, rules: Iterable[Rule], files: Files, published: Settings | None
+) -> dict[str, str]:
+    """Name -> digest of the networks that `rules` name; their tables go into `files`, but for what is `published`
+    already: a list of a million addresses is not read for every change.
+    """
+    digests = view.network_digests()
+    found: dict[str, str] = {}
+    for name in _networks(rules):
+        table = encode_network(BUILTIN[name]) if name in BUILTIN else None
+        key = hashlib.sha256(table).hexdigest() if table is not None else digests.get(name)
+        if key is None:
+            continue  # a network that is gone holds nobody
+        if published is None or not publish.has_part(published, key):
+            table = table if table is not None else view.network_table(name)
+            if table is not None:
+                files[key] = table
+        found[name] = key
+    return found
+
+
+def is_whole(settings: Settings) -> bool:
+    """Whether the published snapshot has all of its parts. Reads all of them."""
+    found = publish.published_head(settings)
+    if found is None:
+        return False
+    read = partial(publish.read_part, settings)
+    try:
+        reachable(found["devices"], read)
+    except InvalidInput:
+        return False
+    return all(read(key) is not None for key in found["networks"].values())
 
 
 def _await(site: Site, config: Config, version: int, expected: str) -> Force:

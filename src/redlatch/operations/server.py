@@ -12,7 +12,7 @@ from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
 from redlatch.files import explained, write_atomic
 from redlatch.operations import machine
-from redlatch.operations.publishing import Force, enforce
+from redlatch.operations.publishing import Force, enforce, is_whole
 from redlatch.operations.site import Config, Site, authority, authority_owner, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
 
@@ -44,13 +44,13 @@ class Refreshed:
     force: Force
 
 
-def refresh(site: Site) -> Refreshed:
+def refresh(site: Site, *, anew: bool = True) -> Refreshed:
     """Brings certificate, names and addresses up to date, and publishes whatever a killed command left behind.
 
     The server certificate is renewed when it ends within 30 days, or lacks a name or a private address that this
     machine has now; a certificate of the operator's own is read anew from its files. Node-RED's guard picks the
     new one up without a restart. Run by a daily timer and by certbot's deploy hook; changes nothing when all is
-    well.
+    well. With `anew` every published part of the snapshot is compared with the store, and put right.
     """
     site.target()
     config = site.config()
@@ -77,7 +77,9 @@ def refresh(site: Site) -> Refreshed:
         raise FileProblem(
             "the published server certificate is missing or garbled", hint="run redlatch up to publish it anew"
         )
-    return Refreshed(tuple(changes), leaf.not_valid_after_utc, enforce(site))
+    if anew and not is_whole(site.settings):
+        changes = [*changes, "published the list of devices and networks anew"]
+    return Refreshed(tuple(changes), leaf.not_valid_after_utc, enforce(site, anew=anew))
 
 
 def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
@@ -99,7 +101,7 @@ def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
     with changing(site) as tx:
         config = set_config(tx, names=(*config.names, host))
         tx.record("name.added", name=host)
-    return refresh(site)
+    return refresh(site, anew=False)
 
 
 def remove_name(site: Site, host: str) -> Refreshed:
@@ -111,7 +113,7 @@ def remove_name(site: Site, host: str) -> Refreshed:
     with changing(site) as tx:
         set_config(tx, names=tuple(name for name in config.names if name != host))
         tx.record("name.removed", name=host)
-    return refresh(site)
+    return refresh(site, anew=False)
 
 
 def issue(site: Site) -> x509.Certificate:

@@ -44,9 +44,9 @@ class Config:
     """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
 
     `names` are the operator's own host names, `hosts` all names by which this site may be called,
-    `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's),
-    `areas` what flows and settings were known to serve, `origins` other web origins that may call and embed,
-    `open_port` a second port that asks nobody for a certificate.
+    `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
+    `mode` is one of policy.model.MODES; `areas` what flows and settings were known to serve; `origins` are the
+    web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate.
     """
 
     machine: str
@@ -69,8 +69,8 @@ class Config:
         known = {key: stored[key] for key in cls.__slots__ if key in stored}
         for key in ("names", "hosts", "origins"):
             known[key] = tuple(known.get(key, ()))
-        if known.get("areas"):
-            known["areas"] = Areas(**{name: tuple(paths) for name, paths in known["areas"].items()})
+        areas = known.get("areas", {})
+        known["areas"] = Areas(**{key: tuple(areas[key]) for key in Areas.__slots__ if key in areas})
         if known.get("server_files"):
             known["server_files"] = tuple(known["server_files"])
         if known.get("target"):

@@ -12,10 +12,8 @@ from redlatch.engines.nodered import claims, dropin, locate, publish, users
 from redlatch.engines.nodered.inspection import inspect_settings
 from redlatch.errors import RedlatchError
 from redlatch.operations import server
-from redlatch.operations.devices import list_devices
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Config, Site, Target
-from redlatch.policy.snapshot import decode
 
 SOON = timedelta(days=30)
 
@@ -49,6 +47,7 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
     published = _published_version(site, warnings)
     with site.store.read() as view:
         recorded = view.site().revision
+        count = sum(view.device_count_by_role().values())
     if published is not None and published != recorded:
         warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
     claim = _claim(site, target, recorded, warnings)
@@ -60,14 +59,13 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
         )
     leaf = server.published_leaf(site)
     _certificates(site, (leaf is not None and leaf.not_valid_after_utc) or None, warnings)
-    active = [one.device for one in list_devices(site) if one.device.revoked_at is None]
     return Status(
         locked=locked,
         mode=config.mode,
         settings_file=target.settings_file,
         url=f"https://{config.hosts[1] if len(config.hosts) > 1 else config.machine}:{target.listen_port}",
         hosts=config.hosts,
-        devices=len(active),
+        devices=count,
         recorded=recorded,
         published=published,
         in_force=claim.version if claim else None,
@@ -112,11 +110,11 @@ def _answers(port: int) -> bool:
 
 def _published_version(site: Site, warnings: list[str]) -> int | None:
     path = site.settings.published / "snapshot.json"
-    try:
-        return decode(path.read_bytes()).version
-    except (OSError, RedlatchError):
+    head = publish.published_head(site.settings)
+    if head is None:
         warnings.append(f"{path} is missing or garbled; run: redlatch refresh")
         return None
+    return int(head["version"])
 
 
 def _claim(site: Site, target: Target, recorded: int, warnings: list[str]) -> claims.InForce | None:
@@ -141,11 +139,10 @@ def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) 
             "nothing renews the server certificate by itself (no systemd timer of root's): run redlatch refresh "
             "once a month, by hand or by cron"
         )
-    for shown in list_devices(site):
-        ends = [one.not_after for one in shown.certificates if one.revoked_at is None]
-        if shown.device.revoked_at is not None or not ends:
-            continue
-        if max(ends) < now:
-            warnings.append(f"the certificate of {shown.device.name!r} has ended; run: redlatch device renew")
-        elif max(ends) - now < SOON:
-            warnings.append(f"the certificate of {shown.device.name!r} ends within 30 days")
+    with site.store.read() as view:
+        ending = view.ending(now + SOON)
+    for name, end in ending:
+        if end < now:
+            warnings.append(f"the certificate of {name!r} has ended; run: redlatch device renew")
+        else:
+            warnings.append(f"the certificate of {name!r} ends within 30 days")

@@ -51,7 +51,7 @@ _TRANSLITERATION: Final = str.maketrans(
 # Keys that JavaScript objects have without being asked, Node-RED's own users, device names of Windows
 # (a user's name becomes a file name there when the folder is copied).
 _RESERVED_SLUGS: Final = frozenset(
-    {"anonymous", "constructor", "global", "con", "prn", "aux", "nul"}
+    {"anonymous", "anyone", "constructor", "global", "con", "prn", "aux", "nul"}
     | {f"{port}{digit}" for port in ("com", "lpt") for digit in range(10)}
 )
 

@@ -139,14 +139,23 @@ def reachable(root: str | None, read: Callable[[str], bytes | None]) -> set[str]
 
 
 def replaced(old: str | None, new: str | None, read: Callable[[str], bytes | None]) -> set[str]:
-    """The digests that the tree `old` has and `new` has no more, found without looking at what they share."""
-    if old is None or old == new:
+    """The digests that the tree `old` has and `new` has no more, found without looking at what they share.
+
+    `read` gives the files of both. Where a branch became a leaf, or a leaf a branch, one and the same leaf can
+    stand in both trees, in different places: it stays.
+    """
+    return _differing(old, new, read) - _differing(new, old, read)
+
+
+def _differing(one: str | None, other: str | None, read: Callable[[str], bytes | None]) -> set[str]:
+    """The digests that the tree `one` has where `other` has another."""
+    if one is None or one == other:
         return set()
-    before = _children(read(old))
-    after = _children(read(new)) if new is not None else None
-    found = {old}
-    for number, child in enumerate(before or ()):
-        found |= replaced(child, after[number] if after is not None else None, read)
+    here = _children(read(one))
+    there = _children(read(other)) if other is not None else None
+    found = {one}
+    for number, child in enumerate(here or ()):
+        found |= _differing(child, there[number] if there is not None else None, read)
     return found
 
 

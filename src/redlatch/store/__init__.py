@@ -14,6 +14,7 @@ Reads, of both `r` and `tx` (which sees its own writes):
     active_certificates() -> Iterator[ActiveCertificate]
     entries_below(prefix, limit) -> {fingerprint: policy.model.Entry}; changed_since(revision) -> fingerprints
     device_count_by_role() -> {role: devices in use}; somebody_has(role, at) -> bool
+    ending(before) -> (name, end) of the devices in use whose last certificate ends before then
     roles() -> {own role: built-in one}; rules() -> tuple[policy.model.Rule, ...] by number
     networks() -> tuple[NetworkRow, ...]; network(name) -> NetworkRow | None; network_table(name) -> bytes | None
     network_digests() -> {name: digest}, without reading long lists

@@ -114,6 +114,10 @@ class Reader:
             is not None
         )
 
+    def ending(self, before: datetime) -> tuple[tuple[str, datetime], ...]:
+        """(name, end) of the devices in use whose last certificate ends before then, by name."""
+        return self._all(sql.ENDING, {"before": int(before.timestamp())}, _end)
+
     def roles(self) -> dict[str, str]:
         """The operator's own roles, each with the built-in one that it is like, by name."""
         return dict(sorted(self._all(sql.ROLES, {}, _pair)))
@@ -230,6 +234,10 @@ def _pair(row: Any) -> tuple[str, str]:
 
 def _count(row: Any) -> tuple[str, int]:
     return str(row[0]), int(row[1])
+
+
+def _end(row: Any) -> tuple[str, datetime]:
+    return str(row[0]), when(row[1])
 
 
 def _rule(row: Any) -> model.Rule:

@@ -75,6 +75,11 @@ SOMEBODY = (
     " WHERE d.role = :role AND d.revoked_at IS NULL"
     " AND c.device_id = d.id AND c.revoked_at IS NULL AND c.not_after > :at LIMIT 1"
 )
+ENDING = (
+    "SELECT d.name, MAX(c.not_after) FROM devices d JOIN certificates c ON c.device_id = d.id"
+    " WHERE d.revoked_at IS NULL AND c.revoked_at IS NULL"
+    " GROUP BY d.id, d.name, d.name_key HAVING MAX(c.not_after) < :before ORDER BY d.name_key"
+)
 # From the device's row, so that a certificate cannot be given to a device that is unknown or revoked.
 ADD_CERTIFICATE = (
     "INSERT INTO certificates"

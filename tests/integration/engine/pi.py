@@ -25,8 +25,11 @@ def up() -> None:
         SITE.mkdir(mode=0o700)
         site = Site(SITE / "made", spool=str(SETTINGS.spool))
         (SITE / "admin.pem").write_bytes(site.device("admin").cert_file.read_bytes())
-    for name in ("server.pem", "device-ca.pem", "snapshot.json"):
-        publish.publish_file(SETTINGS, name, (SITE / "made/published" / name).read_bytes(), red.user.gid)
+    made = SITE / "made/published"
+    for name in ("server.pem", "device-ca.pem"):
+        publish.publish_file(SETTINGS, name, (made / name).read_bytes(), red.user.gid)
+    parts = {path.name: path.read_bytes() for path in (made / "snapshot").iterdir()}
+    publish.publish_snapshot(SETTINGS, (made / "snapshot.json").read_bytes(), parts, red.user.gid)
     adopted = edit.adopt(red, SETTINGS.published)
     planned = dropin.plan_dropin(red, SETTINGS)
     assert planned is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -18,7 +19,8 @@ from redlatch.files import write_atomic
 from redlatch.settings import Settings
 
 NOBODY = User("nobody", 65534, 65534, (65534,), Path("/nonexistent"))
-PUBLISHED = ("guard.js", "preload.js", "server.pem", "device-ca.pem", "snapshot.json")
+PART = hashlib.sha256(b"part").hexdigest()
+PUBLISHED = ("guard.js", "preload.js", "server.pem", "device-ca.pem", "snapshot.json", f"snapshot/{PART}")
 SPOOLED = ("in-force.json", "connections.json", "access.jsonl", "access.1.jsonl")
 
 
@@ -36,7 +38,7 @@ def place(unix_user: User, open_folder: Path) -> Place:
     publish.publish_guard(settings, unix_user.gid)
     publish.publish_server(settings, b"server key", unix_user.gid)
     publish.publish_device_ca(settings, b"device ca", unix_user.gid)
-    publish.publish_snapshot(settings, b"snapshot", unix_user.gid)
+    publish.publish_snapshot(settings, b"snapshot", {PART: b"part"}, unix_user.gid)
     settings.keys.mkdir(parents=True)
     settings.authority.chmod(0o700)
     write_atomic(settings.keys / "server-ca.key", b"secret", mode=0o600)

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 from tests.integration.operations.conftest import House
+from tests.support.site import published
 
 from redlatch import bootstrap
 from redlatch.engines.nodered.adopt import has_block
 from redlatch.operations import devices, server, setup
-from redlatch.policy.snapshot import decode
 
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown"}
 SPREAD = None if os.environ.get("REDLATCH_KILLS") == "all" else 9
@@ -119,7 +119,7 @@ def check(house: House) -> None:
         active = {one.fingerprint for one in view.active_certificates()}
         revision = view.site().revision
     assert {path.name for path in house.settings.keys.iterdir()} == known
-    snapshot = decode((house.settings.published / "snapshot.json").read_bytes())
+    snapshot = published(house.settings.published)
     assert set(snapshot.devices) == active
     assert snapshot.version == revision
     site.store.close()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests.integration.operations.conftest import House
+from tests.support.site import published
 
 from redlatch import bootstrap
 from redlatch.errors import Busy, Conflict, FileProblem, RedlatchError, StoreError, StoreTooNew
 from redlatch.operations import devices, site
-from redlatch.policy.snapshot import decode
 from redlatch.settings import from_environment
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
@@ -62,21 +62,22 @@ def test_a_revocation_that_cannot_be_published_says_recorded(newest: House) -> N
     """A full disk does not undo a revocation; it is said how far it got, and the next command publishes it."""
     newest.up()
     phone = newest.key("phone").issued
-    snapshot = newest.settings.published / "snapshot.json"
-    content = {path.name: path.read_bytes() for path in newest.settings.published.iterdir() if path.is_file()}
-    with small_disk(newest.settings.published, 1):
+    folder = newest.settings.published
+    content = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with small_disk(folder, 1):
         for name, data in content.items():
-            (newest.settings.published / name).write_bytes(data)
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
         filler = fill(newest.settings.published)
         changed = devices.revoke(newest.open(), "phone")
         assert changed.force.state == "recorded"
         assert "no space" in changed.force.note
-        assert phone.fingerprint in decode(snapshot.read_bytes()).devices
+        assert phone.fingerprint in published(newest.settings.published).devices
         filler.unlink()
         newest.open().store.close()
         newest.site = None
         devices.list_devices(newest.open())
-        assert phone.fingerprint not in decode(snapshot.read_bytes()).devices
+        assert phone.fingerprint not in published(newest.settings.published).devices
 
 
 ADD = """
@@ -114,7 +115,7 @@ def test_two_commands_at_once(newest: House) -> None:
     with newest.open().store.read() as view:
         assert view.verify_audit().ok
         revision = view.site().revision
-    snapshot = decode((newest.settings.published / "snapshot.json").read_bytes())
+    snapshot = published(newest.settings.published)
     assert (len(snapshot.devices), snapshot.version) == (5, revision)
 
 

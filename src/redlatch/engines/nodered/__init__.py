@@ -17,8 +17,10 @@
     edit        adopt(nodered, published) -> Adopted(changed, created, file, before, after)
                 release(nodered) -> Released(changed, file)
     publish     prepare(settings, user); publish_guard(settings, group: int | None) -> str (hash)
-                publish_server / publish_device_ca / publish_snapshot(settings, bytes, group) -> bool (changed)
-                published_guard(settings) -> str | None; published_snapshot(settings) -> dict | None
+                publish_server / publish_device_ca(settings, bytes, group) -> bool (changed)
+                publish_snapshot(settings, head, {digest: part}, group) -> bool (changed)
+                published_guard(settings) -> str | None; published_head(settings) -> dict | None
+                read_part(settings, digest) -> bytes | None; remove_parts(settings, digests)
                 guard_hash() -> str; unpublish(settings); untrusted_ancestors(path) -> list[Path]
     dropin      plan_dropin(nodered, settings) -> DropIn | None
                 install_dropin(dropin) -> bool; dropin_present(dropin) -> bool; remove_dropin(unit) -> bool

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
 import stat
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from redlatch.engines.nodered.users import User
-from redlatch.errors import FileProblem
-from redlatch.files import Owner, explained, make_dir, sync_dir, write_atomic
+from redlatch.errors import FileProblem, InvalidInput
+from redlatch.files import Owner, explained, make_dir, sync_dir, write_all, write_atomic
+from redlatch.policy.snapshot import decode_head
 from redlatch.settings import Settings
 
 _ENTRY = ("guard.js", "preload.js")
 _NOT_PUBLISHED = frozenset({"inspect.js"})
 _FOLDER = re.compile(r"guard-[0-9a-f]{12}")
+_PART = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def guard_files() -> dict[str, bytes]:
@@ -132,9 +135,54 @@ def publish_device_ca(settings: Settings, pem: bytes, group: int | None) -> bool
     return publish_file(settings, "device-ca.pem", pem, group)
 
 
-def publish_snapshot(settings: Settings, snapshot: bytes, group: int | None) -> bool:
-    """snapshot.json: the compiled devices and rules with their digest, exactly as they come."""
-    return publish_file(settings, "snapshot.json", snapshot, group)
+def publish_snapshot(settings: Settings, head: bytes, files: Mapping[str, bytes], group: int | None) -> bool:
+    """snapshot.json and the parts that it names, as policy.snapshot makes them; False when it was there already.
+
+    `files` (digest -> content) are those parts that may be missing or garbled. They are durable before the head is
+    replaced: whoever reads sees the old snapshot or the new one, each whole. Raises FileProblem.
+    """
+    folder_mode, mode = _modes(settings)
+    owner = _owner(settings, group)
+    folder = _parts(settings)
+    make_dir(folder, mode=folder_mode, owner=owner)
+    missing = {name: data for name, data in files.items() if not _same(folder / name, data, mode, owner)}
+    write_all(folder, missing, mode=mode, owner=owner)
+    return publish_file(settings, "snapshot.json", head, group)
+
+
+def read_part(settings: Settings, digest: str) -> bytes | None:
+    """A part of the snapshot by its digest; None when it is missing or is not what the digest says."""
+    if not has_part(settings, digest):
+        return None
+    try:
+        data = (_parts(settings) / digest).read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == digest else None
+
+
+def has_part(settings: Settings, digest: str) -> bool:
+    """Whether there is a part of this name, whatever is in it."""
+    return _PART.fullmatch(digest) is not None and (_parts(settings) / digest).is_file()
+
+
+def parts(settings: Settings) -> set[str]:
+    """The names of everything that lies among the parts of the snapshot."""
+    try:
+        return {path.name for path in _parts(settings).iterdir()}
+    except OSError:
+        return set()
+
+
+def remove_parts(settings: Settings, names: Iterable[str]) -> None:
+    """Removes parts that no head names any more. What cannot be removed stays, and harms nobody."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            (_parts(settings) / name).unlink()
+
+
+def _parts(settings: Settings) -> Path:
+    return settings.published / "snapshot"
 
 
 def snapshot_version(settings: Settings) -> int | None:
@@ -147,16 +195,12 @@ def snapshot_version(settings: Settings) -> int | None:
     return int(found[1]) if found else None
 
 
-def published_snapshot(settings: Settings) -> dict[str, object] | None:
-    """What snapshot.json says, if its digest is right: redlatch's own file, read for status and repair."""
+def published_head(settings: Settings) -> dict[str, Any] | None:
+    """The fields of snapshot.json; None when it is missing or garbled. Says nothing about its parts."""
     try:
-        line, digest, *_ = (settings.published / "snapshot.json").read_bytes().split(b"\n")
-        if hashlib.sha256(line).hexdigest().encode() != digest:
-            return None
-        value = json.loads(line)
-    except (OSError, ValueError, RecursionError):
+        return decode_head((settings.published / "snapshot.json").read_bytes())
+    except (OSError, InvalidInput):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def unpublish(settings: Settings) -> None:
