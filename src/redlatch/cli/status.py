@@ -10,6 +10,12 @@ from redlatch.cli.framework import command
 from redlatch.cli.output import day
 from redlatch.cli.session import Session
 
+_STRANGERS = {
+    "strict": "get nothing",
+    "explain": "get a page that says why",
+    "auto": "get a page that says why in private networks, elsewhere nothing",
+}
+
 
 @command("status", "redlatch status", "redlatch status --json")
 def status(session: Session) -> None:
@@ -33,7 +39,7 @@ def status(session: Session) -> None:
             ("address", found.url),
             ("also called", ", ".join(found.hosts)),
             ("settings", found.settings_file),
-            ("strangers", "get nothing" if found.mode == "strict" else "get a page that says why"),
+            ("strangers", _STRANGERS[found.mode]),
             ("devices", str(found.devices)),
             ("recorded", f"version {found.recorded}"),
             ("published", "nothing" if found.published is None else f"version {found.published}"),

@@ -1,8 +1,9 @@
 """DNS names in networks: what they stand for, looked up again and again, and for how long an answer counts.
 
 What is stored of a name: {"addresses": [...], "at": since when these, "failing": since when it has no answer
-(absent while it has one)}, in Unix seconds. Only what changes is stored, so that a name that stays costs no version;
-when the names were last looked up stands in a file of its own, which also tells the timer that there are some.
+(absent while it has one)}, in Unix seconds. Only what changes is stored, so that a name that stays costs no
+version; when the names were last looked up stands in a file of its own, which also tells the timer that there are
+some.
 """
 
 from __future__ import annotations

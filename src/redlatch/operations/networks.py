@@ -235,10 +235,10 @@ def _notes(
         return notes
     if len(given.intervals) <= FEW:
         for triple in given.intervals:
-            whole = lists.within(triple, before)
+            whole = lists.within(triple, before) if as_written(*triple) in new else None
             if whole is not None:
                 notes.append(f"{as_written(*triple)} is a part of {whole}, which is in {name} already")
-    if not any("is a part of" in note for note in notes):
+    if new and not notes:
         notes.append("some entries overlap; what several of them hold is held once")
     return notes
 

@@ -69,10 +69,8 @@ def warnings(origin: str) -> tuple[str, ...]:
     """What is weak about an origin, in words."""
     if not origin.startswith("http://"):
         return ()
-    return (
-        f"{origin} is not encrypted: whoever sits between it and a browser can act as that page, with the key of "
-        "the device that shows it",
-    )
+    text = "whoever sits between it and a browser can act as that page, with the key of the device that shows it"
+    return (f"{origin} is not encrypted: {text}",)
 
 
 def canonical(url: str) -> str:
@@ -108,10 +106,11 @@ def _no_origin(url: str) -> InvalidInput:
     if "*" in url:
         return InvalidInput(f"{shown} has a wildcard", hint=f"name each origin by itself, {_EXAMPLE}")
     if "@" in url:
-        return InvalidInput(f"{shown} has a user's name in it", hint=f"leave it out, {_EXAMPLE}")
+        # not repeated: a password may stand there, or a token behind the path
+        return InvalidInput("this web origin has a user's name in it", hint=f"leave it out, {_EXAMPLE}")
     match = re.match(r"((?i:https?)://[^/?#]+)[/?#]", url, re.ASCII)
     if match is not None:
-        return InvalidInput(f"{shown} has a path: an origin is a whole server", hint=f"write {match[1]}")
+        return InvalidInput("a web origin is a whole server and has no path", hint=f"write {match[1]}")
     if "://" not in url:
         return InvalidInput(f"{shown} is no web origin", hint=f"write https:// before it, {_EXAMPLE}")
     return InvalidInput(f"{shown} is no web origin", hint=f"http or https, a host and perhaps a port, {_EXAMPLE}")

@@ -20,8 +20,8 @@ _NAME: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`base` is the built-in role that it is like (itself for a built-in one), `reaches` what its rules give it, in
-    words, `devices` how many in use have it.
+    """`base` is the built-in role that it is like (itself for a built-in one), `reaches` what its rules give it,
+    in words, `devices` how many in use have it.
     """
 
     name: str

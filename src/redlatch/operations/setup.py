@@ -17,12 +17,11 @@ from redlatch.operations import machine, server
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Config, Site, Target, authority_owner, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
+from redlatch.policy.model import MODES
 from redlatch.settings import Settings
 
 if TYPE_CHECKING:
     from redlatch.store import Store
-
-MODES = ("strict", "explain")
 
 
 @dataclass(frozen=True, slots=True)

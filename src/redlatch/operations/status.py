@@ -11,7 +11,7 @@ from pathlib import Path
 from redlatch.engines.nodered import claims, dropin, locate, publish, users
 from redlatch.engines.nodered.inspection import inspect_settings
 from redlatch.errors import RedlatchError
-from redlatch.operations import server
+from redlatch.operations import lookups, server, traffic
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Config, Site, Target
 
@@ -58,6 +58,7 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
             "started before `redlatch up` stays open until it is restarted"
         )
     leaf = server.published_leaf(site)
+    warnings += _networks(site)
     _certificates(site, (leaf is not None and leaf.not_valid_after_utc) or None, warnings)
     return Status(
         locked=locked,
@@ -126,6 +127,15 @@ def _claim(site: Site, target: Target, recorded: int, warnings: list[str]) -> cl
     if claim.problem:
         warnings.append(f"the guard reports a problem: {claim.problem}")
     return claim
+
+
+def _networks(site: Site) -> list[str]:
+    """What is weak about networks: names without an answer, and traffic in which addresses tell nobody apart."""
+    with site.store.read() as view:
+        said = lookups.warnings(site, view)
+        matters = any(rule.networks for rule in view.rules())
+    words = traffic.sentence(traffic.seen(site)) if matters else None
+    return [*said, words] if words else said
 
 
 def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) -> None:

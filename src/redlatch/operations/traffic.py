@@ -1,7 +1,7 @@
 """Where connections came from, by the guard's access log: what an address list cannot know by itself.
 
-Behind a proxy, a container's port, a tunnel or a router's hairpin everybody seems to be one private address. The log
-is the word of Node-RED's user: it makes warnings, and is never an input to a permission.
+Behind a proxy, a container's port, a tunnel or a router's hairpin everybody seems to be one private address. The
+log is the word of Node-RED's user: it makes warnings, and is never an input to a permission.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def sentence(found: Seen) -> str | None:
     if address is None:
         return None
     return (
-        f"all of the last {found.connections} connections came from {address} (Node-RED's word): {_BEHIND} everybody "
-        "seems to come from one address, and then networks tell nobody apart"
+        f"all of the last {found.connections} connections came from {address} (Node-RED's word): {_BEHIND} "
+        "everybody seems to come from one address, and then networks tell nobody apart"
     )
 
 
