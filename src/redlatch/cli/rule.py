@@ -55,8 +55,8 @@ rule = LazyGroup(
 def add(session: Session, *, dry_run: bool, force: bool, yes: bool, **told: Any) -> None:
     """Let somebody reach something: an area or a path of yours.
 
-    Who: without --role, --device and --anyone, any device. From where: without --from, anywhere. Rules only add up;
-    there is no order, and none that takes away.
+    Who: without --role, --device and --anyone, any device. From where: without --from, anywhere. Rules only add
+    up; there is no order, and none that takes away.
     """
     from redlatch.operations import rules
 

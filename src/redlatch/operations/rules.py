@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from redlatch.pki import names as pki_names
 from redlatch.policy import rules as policy
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.model import ROLES, Rule
+from redlatch.policy.networks import Network
 
 if TYPE_CHECKING:
     from redlatch.store import Device, Reader
@@ -107,7 +108,8 @@ def _considered(site: Site, view: Reader, wanted: Wanted, *, force: bool) -> tup
     )
     present = view.rules()
     same = next((one for one in present if policy.same(one, rule)), None)
-    remarks = judge(site, view, rule, force=force) if same is None else []
+    held = {name: networks.network(view, name) for name in rule.networks}
+    remarks = judge(site, rule, held, force=force) if same is None else []
     asked = same is None and policy.makes_optional(rule, present, port)
     if port != config.open_port:
         remarks += port_remarks(port)
@@ -123,9 +125,8 @@ def _considered(site: Site, view: Reader, wanted: Wanted, *, force: bool) -> tup
     return same or rule, change
 
 
-def judge(site: Site, view: Reader, rule: Rule, *, force: bool) -> list[str]:
-    """What to know about a new rule's networks; Conflict for one that is refused."""
-    held = {name: networks.network(view, name) for name in rule.networks}
+def judge(site: Site, rule: Rule, held: Mapping[str, Network], *, force: bool) -> list[str]:
+    """What to know about a new rule's networks, which `held` has; Conflict for one that is refused."""
     policy.refuse_openness(rule, held)
     if not rule.anyone:
         return []
@@ -259,15 +260,16 @@ def device_id(view: Reader, name: str) -> str:
 def device_names(view: Reader, rules: Iterable[Rule]) -> dict[str, str]:
     """Id -> what to call it, of every device that the rules name; revoked ones are said to be."""
     return {
-        one.id: one.name if one.revoked_at is None else f"{one.name} (revoked)" for one in _devices(view, rules)
+        one.id: one.name if one.revoked_at is None else f"{one.name} (revoked)" for one in devices(view, rules)
     }
 
 
-def _devices(view: Reader, rules: Iterable[Rule]) -> list[Device]:
+def devices(view: Reader, rules: Iterable[Rule]) -> list[Device]:
+    """The devices that the rules name, revoked ones too."""
     ids = dict.fromkeys(one for rule in rules for one in rule.devices)
     return [device for one in ids if (device := view.device_by_id(one)) is not None]
 
 
 def _shown(view: Reader, rule: Rule) -> Shown:
-    gone = tuple(one.name for one in _devices(view, [rule]) if one.revoked_at is not None)
+    gone = tuple(one.name for one in devices(view, [rule]) if one.revoked_at is not None)
     return Shown(rule, policy.sentence(rule, device_names(view, [rule])), gone)
