@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from random import Random
 from typing import Any, Final
 
-from redlatch.policy.model import AREAS, METHODS, ROLES, Areas, Facts, Rule, Snapshot
+from redlatch.policy.model import AREAS, METHODS, ROLES, Areas, Entry, Facts, Rule, Snapshot
 from redlatch.policy.networks import Network, compiled, parse
 
 OWN_ROLES: Final = {"family": "user", "tech": "thing", "deputy": "admin"}
@@ -249,8 +250,8 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
         if random.random() < 0.04:
             fields.append(("Origin", f"https://{asked.lower()}"))
     fields += [(f"Sec-Fetch-{key.title()}", value) for key, value in fetch(random).items()]
-    connection = ["close"] if random.random() < 0.03 else []
-    if random.random() < 0.2:
+    connection = ["close"] if random.random() < 0.02 else []
+    if random.random() < 0.14:
         if random.random() < 0.8:
             verb = "GET"
         fields.append(("Upgrade", random.choice(("websocket", *_UPGRADES))))
@@ -326,3 +327,80 @@ def shorter(raw: bytes, differs: Callable[[bytes], bool]) -> bytes:
         if not line.lower().startswith(b"content-length") and differs(without):
             raw = without
     return raw
+
+
+# --- facts without a network in between ------------------------------------------------------------------------------
+
+FINGERPRINTS: Final = tuple(digit * 64 for digit in "0123456789ab")
+_ODD_FINGERPRINTS: Final = ("", "f" * 64, "A" * 64, "__proto__", "constructor", "toString", "0" * 63)
+_ADDRESSES: Final = (
+    "10.0.0.1", "10.0.0.255", "10.0.1.0", "192.168.1.7", "192.168.2.10", "192.168.2.20", "192.168.2.21", "0.0.0.0",
+    "255.255.255.255", "203.0.113.7", "2001:db8::1", "2001:db8::", "2001:db8:0:1::", "fd00::5", "::", "::1", "fe80::1",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+)  # fmt: skip
+_ODD_ADDRESSES: Final = (
+    "", "x", "10.0.0", "010.0.0.1", "10.0.0.1.", " 10.0.0.1", "::ffff:10.0.0.1", "::ffff:a00:1", "::FFFF:10.0.0.1",
+    "fe80::1%eth0", "10.0.0.1%eth0", "::10.0.0.1", "1::2::3", "2001:DB8::1", "::ffff:0:10.0.0.1", "[::1]", "10.0.0.1/8",
+)  # fmt: skip
+
+
+def any_network(random: Random) -> Network:
+    """Of IPv4 and IPv6, single addresses, ranges and subnets, perhaps overlapping, perhaps nothing at all."""
+    entries = []
+    for _ in range(random.choice((0, 1, 1, 2, 5, 40))):
+        wide, bits = random.choice(((False, 32), (False, 32), (True, 128)))
+        begin = IPv6Address(random.getrandbits(128)) if wide else IPv4Address(random.getrandbits(32))
+        near = random.choice([one for one in _ADDRESSES if (":" in one) == wide])
+        shape = random.random()
+        if shape < 0.3:
+            entries.append(near)
+        elif shape < 0.6:
+            # the subnet of that length that begins at or below it
+            length = random.randint(0, bits)
+            value = int(ip_address(near)) >> (bits - length) << (bits - length)
+            entries.append(f"{(IPv6Address if wide else IPv4Address)(value)}/{length}")
+        else:
+            first, last = sorted((begin, ip_address(near)), key=int)
+            entries.append(f"{first}-{last}")
+    return network(*entries)
+
+
+def any_snapshot(random: Random) -> Snapshot:
+    """Anything that may be published, and some that no operator would."""
+    ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(len(FINGERPRINTS))]
+    networks = {name: any_network(random) for name in some(random, ("home", "office", "vpn", "__proto__"), 4)}
+    fields = snapshot_fields(random, ids, networks, open_port=1890)
+    roles = [*ROLES, *OWN_ROLES, "superuser", "__proto__"]
+    return Snapshot(
+        site="s", version=1, time=random.choice((0, 2000, 4000)), port=None, keep_auth=False, spool="/spool",
+        devices={
+            key: Entry(ids[at], random.choice(roles), "u", random.choice((0, 1000)), random.choice((3000, 9000)))
+            for at, key in enumerate(FINGERPRINTS)
+            if random.random() < 0.8
+        },
+        **fields,
+    )  # fmt: skip
+
+
+def any_facts(random: Random, snapshot: Snapshot) -> Facts:
+    """Facts as a request would show them, and some that no parser lets through."""
+    seen = facts_of(wire(random, snapshot)).facts
+    if random.random() < 0.08:
+        odd = random.choice(("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f"))
+        seen = replace(seen, target=odd)
+    if random.random() < 0.04:
+        seen = replace(seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130")))
+    if random.random() < 0.04:
+        seen = replace(seen, method=random.choice(("CONNECT", "get", "", "__proto__", "constructor", "GET ")))
+    if random.random() < 0.04:
+        seen = replace(seen, upgrade=random.choice((" websocket", "webSoc\u212aet", "websocket\n", "ws")))
+    pool = FINGERPRINTS if random.random() < 0.7 else (None, *_ODD_FINGERPRINTS)
+    addresses = _ADDRESSES if random.random() < 0.8 else _ODD_ADDRESSES
+    return replace(
+        seen,
+        certificate=random.choice(pool),
+        verified=random.random() < 0.9,
+        now=random.choice((0, 999, 1000, 2000, 3000, 3001, 9001)),
+        peer=random.choice(addresses),
+        by_open_port=random.random() < 0.25,
+    )

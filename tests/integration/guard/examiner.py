@@ -151,15 +151,18 @@ class Examiner:
 
     def speaks(self, client: Client) -> str | None:
         """Why this client never gets to speak HTTP, or None."""
-        nothing = Facts(host="")  # with a rule for who asks, the host is looked at
-        refused = self.judged(client, nothing).reason
-        without = self.judged(replace(client, device=None), nothing).reason == "foreign-host"
+        refused = self.judged(client, Facts(host="")).reason  # with a rule for who asks, the host is looked at
+        without = self.stays(replace(client, device=None))
         explains = self.snapshot.mode != "strict"  # loopback is private, for "auto"
         if client.by_open_port:
             return None if without else refused
         if not without and not explains and client.device is not None and not client.trusted:
             return client.at_handshake
-        return None if refused == "foreign-host" or explains else refused
+        return None if explains or self.stays(client) else refused
+
+    def stays(self, client: Client) -> bool:
+        """Whether a rule speaks of this client: then its connection outlives a refusal."""
+        return self.judged(client, Facts(host="")).reason == "foreign-host"
 
     def visit(self, client: Client, requests: Sequence[bytes], *, pipelined: bool = False) -> None:
         """The requests one after the other, as far as one connection goes; a further one for what is left."""
@@ -176,14 +179,14 @@ class Examiner:
         if silent is not None:
             self._silence(client, port, requests[0], silent)
             return requests[1:]
-        refused = self.judged(client, Facts(host="")).reason
-        if refused != "foreign-host":
-            self._log(client, refused, None)
+        stays = self.stays(client)
+        if not stays:
+            self._log(client, self.judged(client, Facts()).reason, None)
         taken = 0
         seen = [facts_of(raw) for raw in requests]
         # A stranger's connection ends with its first answer; else up to a request that ends it. An upgrade is not
         # pipelined: its answer would overtake those that Node-RED takes time for.
-        ends = next((at + 1 for at, one in enumerate(seen) if one.last or refused != "foreign-host"), len(seen))
+        ends = next((at + 1 for at, one in enumerate(seen) if one.last or not stays), len(seen))
         if pipelined and ends > 1 and seen[ends - 1].upgrades:
             ends -= 1
         with self._connect(client, port) as connection:
