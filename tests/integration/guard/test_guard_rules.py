@@ -341,6 +341,23 @@ def test_a_lost_area_cuts_who_was_in_it(house: Lock) -> None:
     assert is_refused(request(house.port, "GET", "/dashboard/", device), "no-rule")
 
 
+def test_a_request_behind_another_hides_nothing(house: Lock) -> None:
+    """A poll that is still being answered ends with its right, though a request behind it may go on."""
+    ruled(house, TABLET, Rule(3, anyone=True, path="/hello"))
+    with Connection(house.port, source=HOME) as hiding, Connection(house.port, source=HOME) as other:
+        session = hiding.request("GET", "/dashboard/socket.io/?EIO=4&transport=polling").body
+        sid = json.loads(session[1:])["sid"]
+        poll = f"GET /dashboard/socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        behind = "POST /hello?behind HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        assert other.request("POST", "/hello", body=b"").status == 200
+        (house.site.spool / "access.jsonl").unlink(missing_ok=True)
+        hiding.send((poll + behind).encode())
+        logged(house, **{"from": HOME, "method": "POST", "allow": True})
+        ruled(house, Rule(3, anyone=True, path="/hello"))
+        assert hiding.is_closed()
+        assert other.request("POST", "/hello", body=b"").status == 200
+
+
 def test_a_role_that_is_like_another(house: Lock) -> None:
     """A role of the operator's own reaches what the one that it is like does, and no more when it is like another."""
     ruled(house, USERS, roles={"family": "user"})

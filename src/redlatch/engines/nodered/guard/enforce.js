@@ -244,6 +244,9 @@ class Enforcement {
         }
         if (visitor.counted !== null) this.isWelcome(visitor);
         visitor.request = req;
+        visitor.target = req.url;
+        if (visitor.response !== null && !visitor.response.writableEnded) visitor.pipelines = true;
+        visitor.response = res;
         if (visitor.policy.ancestors !== null) res.setHeader("Content-Security-Policy", visitor.policy.ancestors);
         if (this.signOn !== null) this.signOn.inject(req, visitor);
         return true;
@@ -274,6 +277,7 @@ class Enforcement {
       if (reason === "ok") {
         if (visitor.counted !== null) this.isWelcome(visitor);
         visitor.request = req;
+        visitor.target = req.url;
         visitor.websocket = true;
         this.claims.connectionsChanged();
         if (this.signOn !== null) this.signOn.inject(req, visitor);
@@ -343,8 +347,9 @@ class Enforcement {
       if (!visitor.isWhoCameIn()) return false;
       const { request } = visitor;
       if (request === null) return true;
+      if (visitor.pipelines) return false; // what is still being answered before the last request cannot be judged
       const upgrade = visitor.websocket ? request.headers.upgrade || "" : undefined;
-      return visitor.judge(policy, request, upgrade) === "ok";
+      return visitor.judge(policy, request, upgrade, visitor.target) === "ok";
     } catch (error) {
       this.report(error);
       return false;

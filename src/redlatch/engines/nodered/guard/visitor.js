@@ -22,6 +22,9 @@ class Visitor {
     this.admitted = null; // the entry and permission that it came in by
     this.ticket = null; // of auth.js
     this.request = null; // the last one let in: judged again when the snapshot changes
+    this.target = ""; // of it: Express leaves a shorter req.url behind, without the path that a handler is mounted at
+    this.response = null; // to it
+    this.pipelines = false; // a request came in before the one before was answered
     this.websocket = false;
     this.since = Math.floor(Date.now() / 1000);
   }
@@ -61,13 +64,13 @@ class Visitor {
   }
 
   /** "ok", or why not. This is the line that every request of a keep-alive connection runs through: keep it short. */
-  judge(policy, req, upgrade) {
+  judge(policy, req, upgrade, target = req.url) {
     if (!this.isCurrent(policy)) this.refresh(policy);
     if (this.refused !== null) return this.refused;
     return (
-      policy.verdict(this.grants, req.method, req.url, req.headers, upgrade) ||
+      policy.verdict(this.grants, req.method, target, req.headers, upgrade) ||
       this.stranger ||
-      policy.refusal(this.entry, this.grants, this.byOpenPort, req.method, req.url, upgrade)
+      policy.refusal(this.entry, this.grants, this.byOpenPort, req.method, target, upgrade)
     );
   }
 
