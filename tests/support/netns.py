@@ -1,4 +1,6 @@
-"""A network of one's own for the duration of a test: addresses that look public, on a loopback that nobody else sees."""
+"""A network of one's own for the duration of a test: addresses that look public, on a loopback that nobody else
+sees.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def _call(name: str, *arguments: int) -> None:
 
 @contextlib.contextmanager
 def own_network(*addresses: str) -> Iterator[None]:
-    """This thread, and what it starts, sees nothing but a loopback with 127.0.0.0/8 and `addresses`. Needs root."""
+    """This thread, and what it starts, sees nothing but a loopback with 127.0.0.0/8 and `addresses`. Needs
+    root.
+    """
     before = os.open(Path("/proc/thread-self/ns/net"), os.O_RDONLY)
     try:
         _call("unshare", _NEW_NETWORK)

@@ -1,7 +1,7 @@
 """Generated rules and requests: what `redlatch.policy.decide` and the guard have to agree on.
 
-Everything comes from one `random.Random`, so that a seed is a test case. `snapshot_fields` makes rules, areas, networks;
-`wire` the bytes of a request; `facts_of` reads such bytes as Node.js would hand them to the guard.
+Everything comes from one `random.Random`, so that a seed is a test case. `snapshot_fields` makes rules, areas,
+networks; `wire` the bytes of a request; `facts_of` reads such bytes as Node.js would hand them to the guard.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ _WEBSOCKETS: Final = ("/ws/echo", "/both", "/comms", "/hello", "/admin/comms")
 _RULE_PATHS: Final = (
     "/webhook", "/hello", "/light/kitchen", "/flows", "/admin", "/files", "/dashboard", "/b%20c", "/both", "/ws/",
 )  # fmt: skip
-_UPGRADES: Final = ("websocket", "WebSocket", "WEBSOCKET", "h2c", "websocket, h2c", "h2c, websocket", "TLS/1.0", "")
+_UPGRADES: Final = (
+    "websocket",
+    "WebSocket",
+    "WEBSOCKET",
+    "h2c",
+    "websocket, h2c",
+    "h2c, websocket",
+    "TLS/1.0",
+    "",
+)
 _METHODS: Final = (*METHODS, "TRACE", "PROPFIND", "PURGE", "M-SEARCH", "QUERY", "LINK", "SOURCE", "LOCK")
 
 
@@ -97,7 +106,7 @@ def network(*entries: str) -> Network:
     return compiled(map(parse, entries))
 
 
-# --- targets ---------------------------------------------------------------------------------------------------------
+# --- targets -----------------------------------------------------------------------------------------------------
 
 
 def _encoded(character: str) -> Callable[[Random, str], str]:
@@ -139,8 +148,8 @@ _CHANGES: Final[tuple[Callable[[Random, str], str], ...]] = (
     lambda random, path: path + "/",
     lambda random, path: path.rstrip("/") or "/",
     lambda random, path: path[: random.randint(1, len(path))],
-    lambda random, path: path + random.choice(("x", "/x", ";x", "/;x=1", ".", "/..", "#x", "/%", "%zz", "\\", "|", '"')),
-    *map(_encoded, ("%2f", "%2F", "%5c", "\\", "%00", "%20", "%c3%bc", "%ff", "%252e", ";a", "%0d%0a", "+", "//", "%2e")),
+    lambda random, path: path + random.choice(("x", "/x", ";x", "/;x=1", ".", "/..", "#x", "%", "%zz", "\\", "|", '"')),
+    *map(_encoded, ("%2f", "%2F", "%5c", "\\", "%00", "%20", "%c3%bc", "%ff", "%252e", ";a", "%0d%0a", "+", "%2e")),
 )  # fmt: skip
 
 
@@ -177,7 +186,7 @@ def target(random: Random, snapshot: Snapshot) -> str:
     return made
 
 
-# --- headers ---------------------------------------------------------------------------------------------------------
+# --- headers -----------------------------------------------------------------------------------------------------
 
 
 def host(random: Random, snapshot: Snapshot) -> str:
@@ -188,10 +197,12 @@ def host(random: Random, snapshot: Snapshot) -> str:
         return name + random.choice(("", ":1880", ":1880", ":443", ":0"))
     return random.choice(
         (
-            "", "evil.example", f"{name}.evil.example", f"evil{name}", f"{name}:1880:1", f"{name}:", f"{name}:x", "::1",
-            f"user@{name}", f"{name}/", "[::1", "[1.2.3.4]", "1.2.3", "010.0.0.1", "256.1.1.1", f"{name}..", ":1880",
-            f"{name}:123456", f"{name}, evil.example", "m\xfchle.lan", f"{name} {name}", "[fe80::1%25eth0]", "0x7f.1",
-            "[::ffff:1.2.3.4]:1", "[1:2:3:4:5:6:7:8:9]", "[::1.2.3]", "2130706433", f"{name}\t.", *NAMES,
+            "", "evil.example", f"{name}.evil.example", f"evil{name}", f"{name}:1880:1", f"{name}:", f"{name}:x",
+            "::1",
+            f"user@{name}", f"{name}/", "[::1", "[1.2.3.4]", "1.2.3", "010.0.0.1", "256.1.1.1", f"{name}..",
+            ":1880",
+            f"{name}:123456", f"{name}, evil.example", "m\xfchle.lan", f"{name} {name}", "[fe80::1%25eth0]",
+            "0x7f.1", "[::ffff:1.2.3.4]:1", "[1:2:3:4:5:6:7:8:9]", "[::1.2.3]", "2130706433", f"{name}\t.", *NAMES,
         )
     )  # fmt: skip
 
@@ -228,10 +239,11 @@ def method(random: Random) -> str:
     return random.choices(("GET", "POST", random.choice(_METHODS)), weights=(5, 2, 3))[0]
 
 
-# --- bytes -----------------------------------------------------------------------------------------------------------
+# --- bytes -------------------------------------------------------------------------------------------------------
 
 _NOISE: Final = (
-    "X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.1.0.1", "CF-Connecting-IP: 127.1.0.1", "Forwarded: for=127.1.0.1",
+    "X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.1.0.1", "CF-Connecting-IP: 127.1.0.1",
+    "Forwarded: for=127.1.0.1",
     "X-Client-Cert: admin", "X_Client_Cert: admin", "Authorization: Bearer x", "Cookie: role=admin; a=b",
     "X-HTTP-Method-Override: GET", "X-Original-URL: /hello", "Redlatch-User: owner", "Referer: https://localhost/",
     "TE: trailers", "HTTP2-Settings: AA", "Accept: */*", "X-Forwarded-Host: localhost", "X-Forwarded-Proto: https",
@@ -258,7 +270,9 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
         if random.random() < 0.05:
             fields.append(("Upgrade", "websocket"))
         if random.random() < 0.85:
-            connection.append(random.choice(("Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, HTTP2-Settings")))
+            connection.append(
+                random.choice(("Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, HTTP2-Settings"))
+            )
         fields += [("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")]
     if connection:
         fields.append(("Connection", ", ".join(connection)))
@@ -272,7 +286,10 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
     for name, value in fields:
         spelt = random.choice((name, name, name.lower(), name.upper()))
         before, after = random.choice((" ", " ", "", "  ", "\t ")), random.choice(("", "", "", " ", " \t"))
-        if name in ("Content-Length", "Connection"):  # a tab behind them has the parser refuse, or not understand, it
+        if name in (
+            "Content-Length",
+            "Connection",
+        ):  # a tab behind them has the parser refuse, or not understand, it
             before = after = ""
         lines.append(f"{spelt}:{before}{value}{after}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
@@ -329,18 +346,19 @@ def shorter(raw: bytes, differs: Callable[[bytes], bool]) -> bytes:
     return raw
 
 
-# --- facts without a network in between ------------------------------------------------------------------------------
+# --- facts without a network in between --------------------------------------------------------------------------
 
 FINGERPRINTS: Final = tuple(digit * 64 for digit in "0123456789ab")
 _ODD_FINGERPRINTS: Final = ("", "f" * 64, "A" * 64, "__proto__", "constructor", "toString", "0" * 63)
 _ADDRESSES: Final = (
     "10.0.0.1", "10.0.0.255", "10.0.1.0", "192.168.1.7", "192.168.2.10", "192.168.2.20", "192.168.2.21", "0.0.0.0",
-    "255.255.255.255", "203.0.113.7", "2001:db8::1", "2001:db8::", "2001:db8:0:1::", "fd00::5", "::", "::1", "fe80::1",
-    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "255.255.255.255", "203.0.113.7", "2001:db8::1", "2001:db8::", "2001:db8:0:1::", "fd00::5", "::", "::1",
+    "fe80::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 )  # fmt: skip
 _ODD_ADDRESSES: Final = (
     "", "x", "10.0.0", "010.0.0.1", "10.0.0.1.", " 10.0.0.1", "::ffff:10.0.0.1", "::ffff:a00:1", "::FFFF:10.0.0.1",
-    "fe80::1%eth0", "10.0.0.1%eth0", "::10.0.0.1", "1::2::3", "2001:DB8::1", "::ffff:0:10.0.0.1", "[::1]", "10.0.0.1/8",
+    "fe80::1%eth0", "10.0.0.1%eth0", "::10.0.0.1", "1::2::3", "2001:DB8::1", "::ffff:0:10.0.0.1", "[::1]",
+    "10.0.0.1/8",
 )  # fmt: skip
 
 
@@ -372,7 +390,8 @@ def any_snapshot(random: Random) -> Snapshot:
     fields = snapshot_fields(random, ids, networks, open_port=1890)
     roles = [*ROLES, *OWN_ROLES, "superuser", "__proto__"]
     return Snapshot(
-        site="s", version=1, time=random.choice((0, 2000, 2000, 2000, 4000)), port=None, keep_auth=False, spool="/spool",
+        site="s", version=1, time=random.choice((0, 2000, 2000, 2000, 4000)), port=None, keep_auth=False,
+        spool="/spool",
         devices={
             key: Entry(ids[at], random.choice(roles), "u", random.choice((0, 1000)), random.choice((3000, 9000)))
             for at, key in enumerate(FINGERPRINTS)
@@ -386,10 +405,14 @@ def any_facts(random: Random, snapshot: Snapshot) -> Facts:
     """Facts as a request would show them, and some that no parser lets through."""
     seen = facts_of(wire(random, snapshot)).facts
     if random.random() < 0.08:
-        odd = random.choice(("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f"))
+        odd = random.choice(
+            ("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f")
+        )
         seen = replace(seen, target=odd)
     if random.random() < 0.04:
-        seen = replace(seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130")))
+        seen = replace(
+            seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130"))
+        )
     if random.random() < 0.04:
         seen = replace(seen, method=random.choice(("CONNECT", "get", "", "__proto__", "constructor", "GET ")))
     if random.random() < 0.04:

@@ -1,7 +1,7 @@
 """Asks a running guard what `decide` has answered already, and compares: answers, reasons, and the access log.
 
-A layer between guard and Node-RED counts what the guard lets through and says so in the answer (X-Reached), so that
-"let in" is never mistaken for something that Node-RED answers by itself.
+A layer between guard and Node-RED counts what the guard lets through and says so in the answer (X-Reached), so
+that "let in" is never mistaken for something that Node-RED answers by itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def counted(lock: Lock) -> Lock:
 
 @dataclass(frozen=True)
 class Client:
-    """Who comes from where. `trusted`: its certificate passes TLS; `at_handshake`: what TLS says of one that does not."""
+    """Who comes from where. `trusted`: its certificate passes TLS; `at_handshake`: what TLS says of one that
+    does not.
+    """
 
     device: Device | None
     source: str = "127.0.0.1"
@@ -126,6 +128,7 @@ class Examiner:
 
     def compare_logs(self) -> None:
         """The access log holds what was refused since the last look, all of it and nothing else."""
+
         def found() -> Counter[tuple[Any, ...]]:
             lines: Counter[tuple[Any, ...]] = Counter()
             for one in accesses(self.lock):
@@ -264,7 +267,8 @@ class Examiner:
 
 
 def answered(connection: Connection, seen: Seen) -> tuple[str, bool]:
-    """The reason that the live guard gives ("ok": let in, "?": refused to a HEAD), and whether the connection goes on."""
+    """The reason that the live guard gives ("ok": let in, "?": refused to a HEAD),
+    and whether the connection goes on."""
     try:
         answer: Response = connection.response(seen.facts.method if not seen.upgrades else "GET")
     except Refused as refused:

@@ -6,62 +6,36 @@ import json
 import os
 import socket as sockets
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.integration.guard.conftest import Lock, build
+from tests.integration.guard.conftest import Lock
+from tests.integration.guard.rules import (
+    AWAY,
+    HOME,
+    NETWORKS,
+    OFFICE,
+    SOCKET_IO,
+    gets_nothing,
+    is_refused,
+    ruled,
+)
 from tests.integration.guard.test_guard_claims import logged
 from tests.integration.guard.test_guard_live import claim, in_force
-from tests.support.clients import Connection, Refused, Response, WebSocket, context, request
+from tests.support.clients import Connection, Refused, WebSocket, context, request
 from tests.support.netns import own_network
-from tests.support.nodered import Version, free_port
+from tests.support.nodered import free_port
 from tests.support.requests import network
 from tests.support.site import Device
 from tests.support.wait import until
 
 from redlatch.policy.model import Areas, Rule
 
-HOME, OFFICE, AWAY = "127.1.0.1", "127.2.0.1", "127.3.0.1"
-NETWORKS = {"home": network("127.1.0.0/16"), "office": network("127.2.0.0/16")}
-AREAS = Areas(dashboards=("/dashboard",), http_in=("/hello",), static=("/note.txt",), websockets=("/ws/echo",))
-OWNER = Rule(1, roles=("owner",), area="all")
-SOCKET_IO = "/dashboard/socket.io/?EIO=4&transport=websocket"
 TLS = pytest.mark.parametrize("tls", ["1.2", "1.3"])
-PLAIN: dict[str, Any] = {
-    "mode": "strict", "networks": NETWORKS, "areas": AREAS, "roles": {}, "origins": (), "open_port": None,
-}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def house(version: Version, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lock]:
-    made = build(version, tmp_path_factory.mktemp(f"rules-{version}"), **PLAIN)
-    with made.red:
-        for source in (HOME, OFFICE, AWAY):  # strangers from where a device has been are not rationed as strictly
-            assert request(made.port, "GET", "/hello", made.admin, source=source).status == 200
-        yield made
-
-
-def ruled(house: Lock, *rules: Rule, **fields: Any) -> None:
-    """These rules, beside the owner's, are in force."""
-    house.site.change(**{**PLAIN, **fields}, rules=(OWNER, *rules))
-    in_force(house)
-
-
-def is_refused(answer: Response, reason: str) -> bool:
-    return answer.status == 403 and f"({reason})" in answer.body.decode()
-
-
-def gets_nothing(house: Lock, *asked: Any, **how: Any) -> bool:
-    """Whether the connection ends without an answer."""
-    try:
-        request(house.port, *asked, **how)
-    except Refused:
-        return True
-    return False
-
-
-# --- who and where ---------------------------------------------------------------------------------------------------
+# --- who and where -----------------------------------------------------------------------------------------------
 
 
 def test_certificate_and_address(house: Lock) -> None:
@@ -75,7 +49,9 @@ def test_certificate_and_address(house: Lock) -> None:
 
 
 def test_certificate_or_address(house: Lock) -> None:
-    """With a rule for each, a device gets in from anywhere and anybody from home; a stranger elsewhere does not."""
+    """With a rule for each, a device gets in from anywhere and anybody from home; a stranger elsewhere does
+    not.
+    """
     ruled(
         house,
         Rule(2, roles=("user",), area="dashboards"),
@@ -139,8 +115,14 @@ def test_a_webhook_and_nothing_beside_it(house: Lock) -> None:
 
 
 def test_a_right_to_a_websocket_is_none_to_the_page(house: Lock) -> None:
-    """An Upgrade header that Connection does not name is served as a plain request: refused, whatever the websocket's rule."""
-    ruled(house, Rule(2, anyone=True, area="websockets"), areas=Areas(websockets=("/ws/echo", "/hello"), http_in=("/hello",)))
+    """An Upgrade header that Connection does not name is served as a plain request: refused, whatever the
+    websocket's rule.
+    """
+    ruled(
+        house,
+        Rule(2, anyone=True, area="websockets"),
+        areas=Areas(websockets=("/ws/echo", "/hello"), http_in=("/hello",)),
+    )
     with WebSocket(house.port, "/ws/echo", source=AWAY) as websocket:
         assert websocket.is_open
     for connection in (None, "close", "keep-alive", "x-upgrade"):
@@ -158,7 +140,7 @@ def test_a_plain_request_is_not_the_websockets(house: Lock) -> None:
     assert is_refused(request(house.port, "GET", "/ws/echo", source=HOME), "no-certificate")
 
 
-# --- sessions without a certificate ----------------------------------------------------------------------------------
+# --- sessions without a certificate ------------------------------------------------------------------------------
 
 
 def resumed(port: int, again_at: int, tls: str, source: str = AWAY) -> Connection:
@@ -193,7 +175,7 @@ def test_a_session_of_the_open_port_opens_nothing_else(house: Lock, tls: str) ->
         connection.request("POST", "/hello", body=b"{}")
 
 
-# --- the open port ---------------------------------------------------------------------------------------------------
+# --- the open port -----------------------------------------------------------------------------------------------
 
 
 def hello_of(port: int, source: str) -> bytes:
@@ -260,12 +242,14 @@ def test_an_open_port_that_is_in_use(house: Lock) -> None:
     ruled(house)
 
 
-# --- what a stranger gets to read ------------------------------------------------------------------------------------
+# --- what a stranger gets to read --------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network of one's own needs root; scripts/test in CI is root")
 def test_modes_by_address(unstarted: Callable[..., Lock]) -> None:
-    """strict: nobody reads why. explain: everybody. auto: who comes from a private network; elsewhere not a byte."""
+    """strict: nobody reads why. explain: everybody. auto: who comes from a private network; elsewhere not a
+    byte.
+    """
     public, private = ("203.0.113.7", "198.51.100.9"), ("127.0.0.1", "10.1.2.3", "192.168.7.7")
     with own_network(*public, *private[1:]):
         lock = unstarted(mode="auto")
@@ -284,7 +268,7 @@ def test_modes_by_address(unstarted: Callable[..., Lock]) -> None:
                     assert b"Install the certificate that you were given" in answer.body
 
 
-# --- changes while connections are open ------------------------------------------------------------------------------
+# --- changes while connections are open --------------------------------------------------------------------------
 
 TABLET = Rule(2, anyone=True, networks=("home",), area="dashboards")
 USERS = Rule(3, roles=("user",), area="dashboards")
@@ -294,7 +278,9 @@ USERS = Rule(3, roles=("user",), area="dashboards")
     ("fields", "rules"),
     [
         pytest.param({}, (USERS,), id="rule-removed"),
-        pytest.param({"networks": {**NETWORKS, "home": network("127.1.0.2")}}, (TABLET, USERS), id="network-changed"),
+        pytest.param(
+            {"networks": {**NETWORKS, "home": network("127.1.0.2")}}, (TABLET, USERS), id="network-changed"
+        ),
         pytest.param({"networks": {}}, (TABLET, USERS), id="network-removed"),
     ],
 )
@@ -359,7 +345,9 @@ def test_a_request_behind_another_hides_nothing(house: Lock) -> None:
 
 
 def test_a_role_that_is_like_another(house: Lock) -> None:
-    """A role of the operator's own reaches what the one that it is like does, and no more when it is like another."""
+    """A role of the operator's own reaches what the one that it is like does, and no more when it is like
+    another.
+    """
     ruled(house, USERS, roles={"family": "user"})
     device = house.device("family")
     in_force(house)
@@ -400,7 +388,7 @@ def test_an_admitted_request_opens_nothing_for_the_next(house: Lock) -> None:
         assert is_refused(connection.response(), "no-certificate")
 
 
-# --- single sign-on --------------------------------------------------------------------------------------------------
+# --- single sign-on ----------------------------------------------------------------------------------------------
 
 
 def user_of(house: Lock, device: Device | None, source: str) -> Any:
@@ -408,7 +396,9 @@ def user_of(house: Lock, device: Device | None, source: str) -> Any:
 
 
 def test_the_editor_is_told_what_the_rules_say(house: Lock) -> None:
-    """The same device deploys from home and reads from the office, also on /comms; elsewhere there is no editor."""
+    """The same device deploys from home and reads from the office, also on /comms; elsewhere there is no
+    editor.
+    """
     ruled(
         house,
         Rule(2, roles=("viewer",), networks=("home",), area="editor"),
@@ -429,7 +419,9 @@ def test_the_editor_is_told_what_the_rules_say(house: Lock) -> None:
 
 
 def test_anyone_may_be_let_into_the_editor(house: Lock) -> None:
-    """An editor rule for anyone at home makes a Node-RED user of who has no certificate; without it there is none."""
+    """An editor rule for anyone at home makes a Node-RED user of who has no certificate; without it there is
+    none.
+    """
     ruled(house, Rule(2, anyone=True, networks=("home",), area="editor"))
     assert user_of(house, None, HOME) == {"username": "anyone", "permissions": "*"}
     flows = request(house.port, "GET", "/flows", source=HOME).body
@@ -445,7 +437,7 @@ def test_anyone_may_be_let_into_the_editor(house: Lock) -> None:
     assert is_refused(request(house.port, "GET", "/settings", source=HOME), "no-certificate")
 
 
-# --- other origins ---------------------------------------------------------------------------------------------------
+# --- other origins -----------------------------------------------------------------------------------------------
 
 
 def test_other_origins_that_are_named(house: Lock) -> None:
@@ -463,15 +455,18 @@ def test_other_origins_that_are_named(house: Lock) -> None:
     assert request(house.port, "POST", "/hello", house.admin, headers=call, body=b"{}").status == 200
     for origin in ("https://panel.example.evil", "http://panel.example", "https://panel.example:8443", "null"):
         headers = {**call, "Origin": origin}
-        assert is_refused(request(house.port, "POST", "/hello", house.admin, headers=headers, body=b"{}"), "cross-origin")
+        assert is_refused(
+            request(house.port, "POST", "/hello", house.admin, headers=headers, body=b"{}"), "cross-origin"
+        )
     image = {**frame, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
     assert is_refused(request(house.port, "GET", "/hello", house.admin, headers=image), "cross-origin")
-    assert "frame-ancestors 'none'" in request(house.port, "GET", "/x", headers=image, device=house.admin).headers[
-        "content-security-policy"
-    ]
+    assert (
+        "frame-ancestors 'none'"
+        in request(house.port, "GET", "/x", headers=image, device=house.admin).headers["content-security-policy"]
+    )
 
 
-# --- having a browser forget -----------------------------------------------------------------------------------------
+# --- having a browser forget -------------------------------------------------------------------------------------
 
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 AGAIN, PROBE = "/.redlatch/again", "/.redlatch/probe"
@@ -482,7 +477,9 @@ def insists(house: Lock, source: str) -> bool:
 
 
 def test_a_stranger_has_the_guard_insist(house: Lock) -> None:
-    """From the page of a refusal: for a second the handshake insists, at that address alone; devices notice nothing."""
+    """From the page of a refusal: for a second the handshake insists, at that address alone; devices notice
+    nothing.
+    """
     ruled(house, mode="explain")
     shared = context(house.admin)
     with Connection(house.port, with_context=shared, source=HOME) as device:
@@ -529,7 +526,9 @@ def test_a_probe_says_whether_there_is_a_certificate(house: Lock) -> None:
 def test_another_page_has_the_guard_do_nothing(house: Lock, headers: dict[str, str]) -> None:
     """Who does not come from a page of ours gets the ordinary refusal, and nothing is insisted on."""
     ruled(house, mode="explain")
-    assert is_refused(request(house.port, "POST", AGAIN, headers=headers, body=b"", source=OFFICE), "no-certificate")
+    assert is_refused(
+        request(house.port, "POST", AGAIN, headers=headers, body=b"", source=OFFICE), "no-certificate"
+    )
     assert is_refused(request(house.port, "GET", PROBE, headers=headers, source=OFFICE), "no-certificate")
     assert not insists(house, OFFICE)
 
@@ -539,7 +538,9 @@ def test_who_shows_a_certificate_and_who_comes_by_the_open_port_cannot_ask(house
     port = free_port()
     ruled(house, Rule(2, anyone=True, path="/hello"), open_port=port, mode="explain")
     until(lambda: is_listening(port), what="the open port")
-    assert request(house.port, "POST", AGAIN, house.admin, headers=OWN_PAGE, body=b"").status == 404  # Node-RED's own
+    assert (
+        request(house.port, "POST", AGAIN, house.admin, headers=OWN_PAGE, body=b"").status == 404
+    )  # Node-RED's own
     assert is_refused(request(port, "POST", AGAIN, headers=OWN_PAGE, body=b"", source=AWAY), "no-certificate")
     assert is_refused(request(port, "GET", PROBE, headers=OWN_PAGE, source=AWAY), "no-certificate")
     assert not insists(house, AWAY)

@@ -1,8 +1,8 @@
 """The vectors of the specification, asked of real Node-REDs: real certificates, real addresses, bytes on the wire.
 
-Fingerprints become certificates made here, addresses become loopback ones (the first two bytes are mapped, the last two
-kept, in networks and peers alike), and the time is now instead of second 2000. Strict, as the vectors say: where the
-guard only cuts a connection, its access log says why.
+Fingerprints become certificates made here, addresses become loopback ones (the first two bytes are mapped, the
+last two kept, in networks and peers alike), and the time is now instead of second 2000. Strict, as the vectors say:
+where the guard only cuts a connection, its access log says why.
 """
 
 from __future__ import annotations
@@ -46,30 +46,22 @@ def on_loopback(text: str) -> str:
 
 def why_not(facts: dict[str, Any], body: dict[str, Any] | None) -> str | None:
     """Why a running guard cannot be asked this, or None."""
-    certificate = facts["certificate"]
-    if body is None:
-        return "a guard without a snapshot: tests/integration/guard/test_guard_start.py"
-    if facts["now"] != NOW:
-        return "the clock"
-    if certificate is not None and not re.fullmatch(r"[0-9a-f]{64}", certificate):
-        return "no certificate has this fingerprint"
-    if facts["by_open_port"] and body["open_port"] is None:
-        return "an open port that is not open"
-    if not is_ipv4(facts["peer"]):
-        return "a peer that is no IPv4 address"
-    if facts["method"] not in (*METHODS, "CONNECT", "TRACE", "PROPFIND"):
-        return "Node.js refuses such a method"
-    if facts["method"] == "CONNECT":
-        return "Node.js ends a CONNECT by itself"
-    for name in ("target", "host", "origin", "upgrade"):
-        text = facts[name]
-        if text is not None and text != text.strip(" \t"):
-            return "blanks around a value are not part of it"
-        if text is not None and re.search(r"[\x00-\x1f\x7f]", text):
-            return "Node.js refuses control characters"
-    if not re.fullmatch(r"(/|\*|[a-z]+://)[\x21-\x7e]*", facts["target"]):
-        return "Node.js refuses such a target"
-    return None
+    certificate, method = facts["certificate"], facts["method"]
+    texts = [facts[name] for name in ("target", "host", "origin", "upgrade") if facts[name] is not None]
+    reasons = {
+        "a guard without a snapshot: tests/integration/guard/test_guard_start.py": body is None,
+        "the clock": facts["now"] != NOW,
+        "no certificate has this fingerprint": certificate is not None
+        and not re.fullmatch(r"[0-9a-f]{64}", certificate),
+        "an open port that is not open": facts["by_open_port"] and body is not None and body["open_port"] is None,
+        "a peer that is no IPv4 address": not is_ipv4(facts["peer"]),
+        "Node.js refuses such a method": method not in (*METHODS, "CONNECT", "TRACE", "PROPFIND"),
+        "Node.js ends a CONNECT by itself": method == "CONNECT",
+        "blanks around a value are not part of it": any(text != text.strip(" \t") for text in texts),
+        "Node.js refuses control characters": any(re.search(r"[\x00-\x1f\x7f]", text) for text in texts),
+        "Node.js refuses such a target": not re.fullmatch(r"(/|\*|[a-z]+://)[\x21-\x7e]*", facts["target"]),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def is_ipv4(text: str) -> bool:
@@ -89,7 +81,11 @@ def raw_of(facts: dict[str, Any]) -> bytes:
     }  # fmt: skip
     lines += [f"{name}: {facts[key]}" for key, name in names.items() if facts[key] is not None]
     if facts["upgrade"] is not None:
-        lines += ["Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+        lines += [
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        ]
     if facts["method"] in ("POST", "PUT", "PATCH"):
         lines.append("Content-Length: 0")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -157,7 +153,9 @@ def test_what_cannot_be_asked_is_known() -> None:
     assert seen == CANNOT
 
 
-@pytest.mark.parametrize("number", [at for at, group in enumerate(VECTORS["sets"]) if group["snapshot"] is not None])
+@pytest.mark.parametrize(
+    "number", [at for at, group in enumerate(VECTORS["sets"]) if group["snapshot"] is not None]
+)
 def test_vectors(examiner: Examiner, number: int) -> None:
     """Every vector that can be asked gets its decision and its reason, from Python and from the guard."""
     lock, people = examiner.lock, People(examiner.lock.site)

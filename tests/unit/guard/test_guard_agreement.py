@@ -52,7 +52,9 @@ def questions(seed: int) -> tuple[list[dict[str, Any]], Counter[str]]:
     return sets, reasons
 
 
-@pytest.mark.parametrize("version", [pytest.param(one, id=f"node-red-{one}-{node(one).parts[-4]}") for one in VERSIONS])
+@pytest.mark.parametrize(
+    "version", [pytest.param(one, id=f"node-red-{one}-{node(one).parts[-4]}") for one in VERSIONS]
+)
 def test_python_and_javascript_agree(version: Version, tmp_path: Path) -> None:
     """20,000 questions over 250 snapshots: one answer, and no reason that is never given."""
     sets, reasons = questions(SEED)
@@ -72,6 +74,7 @@ def test_python_and_javascript_agree(version: Version, tmp_path: Path) -> None:
 
 
 ALL_REASONS = (
-    "ok", "no-certificate", "untrusted-certificate", "unknown-certificate", "not-yet-valid", "expired", "foreign-host",
+    "ok", "no-certificate", "untrusted-certificate", "unknown-certificate", "not-yet-valid", "expired",
+    "foreign-host",
     "bad-target", "bad-upgrade", "cross-origin", "read-only", "no-rule", "wrong-method", "wrong-network",
 )  # fmt: skip
