@@ -148,8 +148,8 @@ _CHANGES: Final[tuple[Callable[[Random, str], str], ...]] = (
     lambda random, path: path + "/",
     lambda random, path: path.rstrip("/") or "/",
     lambda random, path: path[: random.randint(1, len(path))],
-    lambda random, path: path + random.choice(("x", "/x", ";x", "/;x=1", ".", "/..", "#x", "%", "%zz", "\\", "|", '"')),
-    *map(_encoded, ("%2f", "%2F", "%5c", "\\", "%00", "%20", "%c3%bc", "%ff", "%252e", ";a", "%0d%0a", "+", "%2e")),
+    lambda random, path: path + random.choice(("x", "/x", ";x", "/;x=1", ".", "/..", "#x", "%", "%zz", "\\", "|")),
+    *map(_encoded, ("%2f", "%2F", "%5c", "\\", "%00", "%20", "%c3%bc", "%ff", "%252e", ";a", "%0d%0a", "%2e")),
 )  # fmt: skip
 
 
@@ -217,7 +217,8 @@ def origin(random: Random, snapshot: Snapshot, asked: str) -> str | None:
     return random.choice(
         (
             "null", "", "https://evil.example", own.upper(), own + "/", own + ".evil.example", f"http://{asked}",
-            own.rpartition(":")[0], "file://", f"{own}, {own}", f"https://evil{asked}", *ORIGINS, *snapshot.origins,
+            own.rpartition(":")[0], "file://", f"{own}, {own}", f"https://evil{asked}", *ORIGINS,
+            *snapshot.origins,
             "https://panel.example.evil", "HTTPS://panel.example",
         )
     )  # fmt: skip

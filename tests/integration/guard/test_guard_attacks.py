@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket as sockets
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from tests.integration.guard.conftest import Lock
 from tests.integration.guard.rules import AWAY, HOME, OFFICE, gets_nothing, is_refused, ruled
 from tests.integration.guard.test_guard_certificates import entry_expired, expired, foreign, server_only
+from tests.integration.guard.test_guard_claims import logged
 from tests.integration.guard.test_guard_door import say
 from tests.integration.guard.test_guard_live import claim, in_force
 from tests.support.clients import Connection, Refused, WebSocket, context, request
@@ -418,6 +420,10 @@ def test_13_a_mapped_address_is_the_address(unstarted: Callable[..., Lock]) -> N
         assert request(lock.port, "GET", "/hello", source=HOME).status == 200
         with pytest.raises(Refused):
             request(lock.port, "GET", "/hello", source=AWAY)
+        logged(lock, **{"from": AWAY, "reason": "no-certificate"})
         assert request(lock.port, "GET", "/hello", lock.admin, source=AWAY).status == 200
-        with sockets.create_connection(("::1", lock.port), 10) as raw, pytest.raises(OSError):
+        with (
+            sockets.create_connection(("::1", lock.port), 10) as raw,
+            pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"),
+        ):
             context(tls="1.2").wrap_socket(raw, server_hostname="localhost")  # the handshake insists

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket as sockets
@@ -33,6 +34,8 @@ from tests.support.wait import until
 from redlatch.policy.model import Areas, Rule
 
 TLS = pytest.mark.parametrize("tls", ["1.2", "1.3"])
+TABLET = Rule(2, anyone=True, networks=("home",), area="dashboards")
+USERS = Rule(3, roles=("user",), area="dashboards")
 
 
 # --- who and where -----------------------------------------------------------------------------------------------
@@ -90,6 +93,22 @@ def test_a_wall_tablet(house: Lock) -> None:
             assert is_refused(websocket.upgrade, "no-certificate")
     with pytest.raises(Refused):
         WebSocket(house.port, SOCKET_IO, source=AWAY)
+
+
+def test_a_house_full_of_tablets(house: Lock) -> None:
+    """Who is let in without a certificate takes none of the places that strangers of one address have."""
+    ruled(house, TABLET)
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            websocket = stack.enter_context(WebSocket(house.port, SOCKET_IO, source=HOME))
+            assert websocket.is_open
+            connection = stack.enter_context(Connection(house.port, source=HOME))
+            assert connection.request("GET", "/dashboard/").status == 200
+        # where what is refused does take one
+        reading = [stack.enter_context(Connection(house.port, source=HOME)) for _ in range(16)]
+        assert all(is_refused(one.request("GET", "/flows"), "no-certificate") for one in reading)
+        with pytest.raises((Refused, OSError)):
+            Connection(house.port, source=HOME)
 
 
 def test_a_webhook_and_nothing_beside_it(house: Lock) -> None:
@@ -269,9 +288,6 @@ def test_modes_by_address(unstarted: Callable[..., Lock]) -> None:
 
 
 # --- changes while connections are open --------------------------------------------------------------------------
-
-TABLET = Rule(2, anyone=True, networks=("home",), area="dashboards")
-USERS = Rule(3, roles=("user",), area="dashboards")
 
 
 @pytest.mark.parametrize(
@@ -481,22 +497,30 @@ def test_a_stranger_has_the_guard_insist(house: Lock) -> None:
     nothing.
     """
     ruled(house, mode="explain")
-    shared = context(house.admin)
+    shared, strangers = context(house.admin), context()
     with Connection(house.port, with_context=shared, source=HOME) as device:
         assert device.request("GET", "/hello").status == 200
         session = device.socket.session
+        with Connection(house.port, with_context=strangers, source=HOME) as reading:
+            assert is_refused(reading.request("GET", "/hello"), "no-certificate")
+            old = reading.socket.session
         with Connection(house.port, source=HOME) as waiting:
-            waiting.socket.version()
             assert request(house.port, "POST", AGAIN, headers=OWN_PAGE, body=b"", source=HOME).status == 204
             assert waiting.is_closed()  # it would be used instead of a new one
-        assert insists(house, HOME)
+        # Only a handshake that fails has a browser forget, so a session of before must not get round it
+        with (
+            pytest.raises(Refused, match="CERTIFICATE_REQUIRED"),
+            Connection(house.port, with_context=strangers, session=old, source=HOME) as resuming,
+        ):
+            resuming.request("GET", "/hello")
         assert not insists(house, OFFICE)
         other = request(house.port, "POST", AGAIN, headers=OWN_PAGE, body=b"", source=OFFICE)
         assert (other.status, other.body) == (403, b"")  # one address at a time
         assert not insists(house, OFFICE)
+        assert insists(house, HOME)
         assert device.request("GET", "/hello").status == 200
-        # its session is worth nothing now, so it shakes hands anew; that is all
         with Connection(house.port, with_context=shared, session=session, source=HOME) as again:
+            assert not again.socket.session_reused  # a device shakes hands anew, and that is all
             assert again.request("GET", "/hello").status == 200
         until(lambda: not insists(house, HOME), seconds=3, what="the end of the second")
 

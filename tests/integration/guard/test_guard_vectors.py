@@ -1,8 +1,8 @@
 """The vectors of the specification, asked of real Node-REDs: real certificates, real addresses, bytes on the wire.
 
 Fingerprints become certificates made here, addresses become loopback ones (the first two bytes are mapped, the
-last two kept, in networks and peers alike), and the time is now instead of second 2000. Strict, as the vectors say:
-where the guard only cuts a connection, its access log says why.
+last two kept, in networks and peers alike), and the time is now instead of second 2000. Strict, as the vectors
+say: where the guard only cuts a connection, its access log says why.
 """
 
 from __future__ import annotations
