@@ -70,7 +70,8 @@ def resolve(site: Site, resolver: Resolver) -> Resolved:
                 resolved = again(row.resolved, answers, now=now, last=last)
                 if resolved == row.resolved:
                     continue
-                tx.put_network(*with_answers(row, kept(row.entries), resolved))
+                changed, table, _ = with_answers(row, kept(row.entries), resolved)
+                tx.put_network(changed, table)
                 tx.record("network.resolved", name=row.name, names=resolved)
                 changes += _changes(row, resolved)
     mark(site, looked=now)
@@ -121,8 +122,10 @@ def first(
     return {name: found[name] for name in names}
 
 
-def with_answers(row: NetworkRow, listed: Listed, resolved: Mapping[str, Any]) -> tuple[NetworkRow, bytes]:
-    """The network with these entries and answers, and its table of addresses."""
+def with_answers(
+    row: NetworkRow, listed: Listed, resolved: Mapping[str, Any]
+) -> tuple[NetworkRow, bytes, policy.Network]:
+    """The network with these entries and answers, its table of addresses, and these themselves."""
     network = listed.network({name: one["addresses"] for name, one in resolved.items()})
     table = policy.encode(network)
     changed = replace(
@@ -132,7 +135,7 @@ def with_answers(row: NetworkRow, listed: Listed, resolved: Mapping[str, Any]) -
         intervals=len(network.v4) + len(network.v6),
         digest=hashlib.sha256(table).hexdigest(),
     )
-    return changed, table
+    return changed, table, network
 
 
 def names_of(row: NetworkRow) -> tuple[Name, ...]:
