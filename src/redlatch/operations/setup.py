@@ -119,7 +119,7 @@ def _config(options: Options, node_red: locate.NodeRed, inspection: Inspection, 
         port=port,
         keep_auth=options.keep_auth or base.keep_auth,
         admin_root=inspection.admin_root,
-        areas=replace(base.areas, dashboards=inspection.dashboards),
+        areas=inspection.areas,
         server_files=server_files,
         target=Target(
             user=node_red.user.name,

@@ -41,8 +41,9 @@ _EDITOR_SEGMENTS: Final = frozenset(
         "theme", "types", "udp-ports", "vendor",
     }
 )  # fmt: skip
-# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear).
-_EDITOR_PREFIXES: Final = ("/dashboard/chart",)
+# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear, and
+# PATCH /dashboard/api/v1/:id/flows, which deploys).
+_EDITOR_PREFIXES: Final = ("/dashboard/api", "/dashboard/chart")
 
 
 def is_target(target: str) -> bool:
@@ -96,7 +97,7 @@ def classify(target: str, *, websocket: bool, admin_root: str | None, areas: Are
         return Area.EDITOR
     if admin_root is not None and is_editors(path, admin_root):
         # What only reads is known in its own case and below the root in its own case alone
-        inner = (path if admin_root == "/" else path[len(admin_root) :]) if below(path, admin_root) else ""
+        inner = (path if admin_root == "/" else path[len(admin_root) :] or "/") if below(path, admin_root) else ""
         reads = inner == "/comms" if websocket else inner in _EDITOR_FILES or inner.startswith(_EDITOR_FOLDERS)
         return Area.EDITOR_READ if reads else Area.EDITOR
     return _of_flows(path, areas, websocket=websocket)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redlatch.engines.nodered.flows import Node, canonical_prefix
+from redlatch.engines.nodered.flows import Node, canonical_prefix, running
 from redlatch.engines.nodered.inspection import Inspection
 
 _MOST_NAMES = 5
@@ -37,7 +37,7 @@ def what_will_break(
     found = [*_settings(inspection)]
     if flows is None:
         return found
-    active = _enabled(flows)
+    active = running(flows)
     found += [
         *_calls(inspection, active, names),
         *_endpoints(inspection, active),
@@ -45,12 +45,6 @@ def what_will_break(
     ]
     found += [*_outside(active), *_links(active, inspection)]
     return found
-
-
-def _enabled(flows: Sequence[Node]) -> list[Node]:
-    """Nodes that run: not disabled, and not on a disabled tab."""
-    disabled = {node.get("id") for node in flows if node.get("type") == "tab" and node.get("disabled") is True}
-    return [node for node in flows if node.get("d") is not True and node.get("z") not in disabled]
 
 
 def _text(value: Any, most: int = 120) -> str:
@@ -230,7 +224,7 @@ def _dashboards(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findi
         yield Finding(
             "dashboard",
             "changes",
-            f"the dashboard ({_list(inspection.dashboards)}) needs a certificate on every phone and tablet",
+            f"the dashboard ({_list(inspection.areas.dashboards)}) needs a certificate on every phone and tablet",
             "redlatch device add NAME --role user gives one that opens dashboards and nothing else",
         )
 
