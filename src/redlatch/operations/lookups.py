@@ -70,8 +70,7 @@ def resolve(site: Site, resolver: Resolver) -> Resolved:
                 resolved = again(row.resolved, answers, now=now, last=last)
                 if resolved == row.resolved:
                     continue
-                changed, table, _ = with_answers(row, kept(row.entries), resolved)
-                tx.put_network(changed, table)
+                tx.put_network(*with_answers(row, kept(row.entries), resolved))
                 tx.record("network.resolved", name=row.name, names=resolved)
                 changes += _changes(row, resolved)
     mark(site, looked=now)
@@ -122,11 +121,16 @@ def first(
     return {name: found[name] for name in names}
 
 
+def addresses(listed: Listed, resolved: Mapping[str, Any]) -> policy.Network:
+    """All addresses of a network with these entries and answers."""
+    return listed.network({name: one["addresses"] for name, one in resolved.items()})
+
+
 def with_answers(
-    row: NetworkRow, listed: Listed, resolved: Mapping[str, Any]
-) -> tuple[NetworkRow, bytes, policy.Network]:
-    """The network with these entries and answers, its table of addresses, and these themselves."""
-    network = listed.network({name: one["addresses"] for name, one in resolved.items()})
+    row: NetworkRow, listed: Listed, resolved: Mapping[str, Any], *, held: policy.Network | None = None
+) -> tuple[NetworkRow, bytes]:
+    """The network with these entries and answers, and its table of addresses (`held`, where they are known)."""
+    network = addresses(listed, resolved) if held is None else held
     table = policy.encode(network)
     changed = replace(
         row,
@@ -135,7 +139,7 @@ def with_answers(
         intervals=len(network.v4) + len(network.v6),
         digest=hashlib.sha256(table).hexdigest(),
     )
-    return changed, table, network
+    return changed, table
 
 
 def names_of(row: NetworkRow) -> tuple[Name, ...]:

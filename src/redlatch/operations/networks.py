@@ -99,7 +99,8 @@ def add(
         new = listed.take(given)
         lists.check_size(listed, f"the network {name}")
         resolved = lookups.first(listed.names, answers, now=now, known=known)
-        row, table, held = lookups.with_answers(_row(name), listed, resolved)
+        held = lookups.addresses(listed, resolved)
+        row, table = lookups.with_answers(_row(name), listed, resolved, held=held)
         tx.put_network(row, table)
         tx.record("network.changed", name=name, added=len(new), entries=len(listed.entries), what=new[:_RECORDED])
         notes = _notes(name, given, new, before, listed, held)
@@ -137,7 +138,8 @@ def remove(site: Site, name: str, entries: Sequence[str] = ()) -> Changed:
                 _take_out(listed, name, entry)
             removed = len(wanted.entries)
             resolved = {one: known for one, known in row.resolved.items() if one in listed.names}
-            row, table, held = lookups.with_answers(row, listed, resolved)
+            held = lookups.addresses(listed, resolved)
+            row, table = lookups.with_answers(row, listed, resolved, held=held)
             tx.put_network(row, table)
             what = list(wanted.entries)[:_RECORDED]
             tx.record("network.changed", name=name, removed=removed, entries=len(listed.entries), what=what)
