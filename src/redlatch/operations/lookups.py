@@ -59,7 +59,6 @@ def resolve(site: Site, resolver: Resolver) -> Resolved:
     """
     with site.store.read() as view:
         before = {row.name: row for row in view.networks() if row.resolved}
-        revision = view.site().revision
     names = sorted({name for row in before.values() for name in row.resolved})
     answers = usable(resolver(names)) if names else {}
     last = last_look(site)
@@ -75,7 +74,7 @@ def resolve(site: Site, resolver: Resolver) -> Resolved:
                 tx.record("network.resolved", name=row.name, names=resolved)
                 changes += _changes(row, resolved)
     mark(site, looked=now)
-    return Resolved(len(names), tuple(changes), enforce(site) if changes else Force(revision, "recorded"))
+    return Resolved(len(names), tuple(changes), enforce(site))
 
 
 def usable(answers: Mapping[str, Answer]) -> dict[str, Answer]:

@@ -97,7 +97,7 @@ def classify(target: str, *, websocket: bool, admin_root: str | None, areas: Are
         return Area.EDITOR
     if admin_root is not None and is_editors(path, admin_root):
         # What only reads is known in its own case and below the root in its own case alone
-        inner = (path if admin_root == "/" else path[len(admin_root) :]) if below(path, admin_root) else ""
+        inner = (path if admin_root == "/" else path[len(admin_root) :] or "/") if below(path, admin_root) else ""
         reads = inner == "/comms" if websocket else inner in _EDITOR_FILES or inner.startswith(_EDITOR_FOLDERS)
         return Area.EDITOR_READ if reads else Area.EDITOR
     return _of_flows(path, areas, websocket=websocket)

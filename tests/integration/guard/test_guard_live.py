@@ -21,6 +21,8 @@ from tests.support.wait import until
 
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import certificate_pem
+from redlatch.policy.builtin import BUILTIN
+from redlatch.policy.model import Rule, Snapshot
 from redlatch.policy.snapshot import encode
 
 
@@ -124,7 +126,20 @@ def test_a_lost_name_cuts_what_came_by_it(lock: Lock) -> None:
 
 
 def newer(lock: Lock, **fields: Any) -> bytes:
-    return encode(replace(lock.site.snapshot, version=lock.site.snapshot.version + 1, **fields))
+    return headed(replace(lock.site.snapshot, version=lock.site.snapshot.version + 1, **fields))
+
+
+def headed(snapshot: Snapshot) -> bytes:
+    """The head alone: its parts are published already, or there are none."""
+    return encode(snapshot)[0]
+
+
+def with_part(lock: Lock, content: bytes, name: str | None = None) -> bytes:
+    """A head whose devices are a part with `content`, published under its digest or another name."""
+    digest = hashlib.sha256(content).hexdigest()
+    (lock.site.published / "snapshot" / (name or digest)).write_bytes(content)
+    body = {**json.loads(newer(lock).split(b"\n")[0]), "devices": name or digest}
+    return with_digest(json.dumps(body).encode())
 
 
 def with_digest(line: bytes) -> bytes:
@@ -141,13 +156,20 @@ BAD_SNAPSHOTS: list[tuple[str, Callable[[Lock], bytes | None], str]] = [
     ("garbage-with-digest", lambda lock: with_digest(b"{]"), "JSON"),
     ("wrong-digest", lambda lock: newer(lock, devices={}).replace(b'"mode"', b'"Mode"'), "digest"),
     ("appended", lambda lock: newer(lock, devices={}) + b"x", "digest"),
-    ("older", lambda lock: encode(replace(lock.site.snapshot, version=1, devices={})), "not newer"),
-    ("same-version", lambda lock: encode(replace(lock.site.snapshot, devices={})), "not newer"),
+    ("older", lambda lock: headed(replace(lock.site.snapshot, version=1, devices={})), "not newer"),
+    ("same-version", lambda lock: headed(replace(lock.site.snapshot, devices={})), "not newer"),
     ("foreign-site", lambda lock: newer(lock, site="other", devices={}), "another site"),
-    ("foreign-format", lambda lock: with_digest(b'{"format":2}'), "format"),
+    ("foreign-format", lambda lock: with_digest(b'{"format":3}'), "format"),
     ("wrong-type", lambda lock: with_digest(newer(lock).split(b"\n")[0].replace(b"[]", b"0")), "origins"),
     ("wrong-mode", lambda lock: newer(lock, mode="open"), "mode"),
-    ("odd-device", lambda lock: with_digest(newer(lock).split(b"\n")[0].replace(b'"admin"', b"1")), "device"),
+    ("old-format", lambda lock: with_digest(b'{"format":1}'), "format"),
+    ("odd-rule", lambda lock: newer(lock, rules=(Rule(1, anyone=True, area="everything"),)), "rules"),
+    ("part-missing", lambda lock: newer(lock, devices={"a" * 64: lock.admin.entry}), "missing"),
+    ("part-empty", lambda lock: with_part(lock, b"", "b" * 64), "torn or garbled"),
+    ("part-torn", lambda lock: with_part(lock, b'{"leaf":{', "c" * 64), "torn or garbled"),
+    ("part-odd", lambda lock: with_part(lock, b'{"leaf":{"x":[]}}'), "garbled device"),
+    ("part-no-json", lambda lock: with_part(lock, b"\0\0"), "JSON"),
+    ("network-missing", lambda lock: newer(lock, networks={"n": BUILTIN["private"]}), "missing"),
     ("list-of-devices", lambda lock: with_digest(
         json.dumps({**json.loads(newer(lock).split(b"\n")[0]), "devices": []}).encode()), "devices"),
 ]  # fmt: skip

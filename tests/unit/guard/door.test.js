@@ -15,7 +15,7 @@ const HTTP = Buffer.from("GET /x HTTP/1.1\r\nHost: pi\r\n\r\n");
 function door() {
   const seen = { shaken: [], refused: [] };
   const made = new Door({
-    proceed: (raw) => seen.shaken.push(raw),
+    proceed: (ticket) => seen.shaken.push(ticket.raw),
     refused: (address, reason) => seen.refused.push(reason),
     redirect: (host) => (host === "pi" ? "https://pi" : null),
   });

@@ -10,14 +10,17 @@ const path = require("node:path");
 const GUARD = process.env.REDLATCH_TEST_GUARD || path.join(__dirname, "../../../src/redlatch/engines/nodered/guard");
 const { Enforcement } = require(path.join(GUARD, "enforce.js"));
 const { Claims } = require(path.join(GUARD, "claims.js"));
-const { groupOf, isPrivate, plainAddress } = require(path.join(GUARD, "door.js"));
+const { groupOf, isPrivate } = require(path.join(GUARD, "door.js"));
+const { snapshotOf } = require("../../vectors/read.js");
 
 const FINGERPRINT = "ab".repeat(32);
 const SNAPSHOT = {
-  format: 1, site: "s", version: 1, time: 0, mode: "strict", port: null, keep_auth: true, names: ["pi"], origins: [],
-  admin_root: "/", dashboards: [], spool: "/nowhere",
+  format: 2, site: "s", version: 1, time: 0, mode: "strict", port: null, open_port: null, keep_auth: true, names: ["pi"],
+  origins: [], admin_root: "/", spool: "/nowhere", roles: {}, networks: { here: ["127.0.0.1"] },
+  areas: { dashboards: [], http_in: ["/hook"], static: [], websockets: [] }, rules: [{ id: 1, roles: ["admin"], area: "all" }],
   devices: { [FINGERPRINT]: { id: "1", role: "admin", user: "ann", not_before: 0, not_after: 4e9 } },
 };
+const OPEN = { ...SNAPSHOT, rules: [...SNAPSHOT.rules, { id: 2, anyone: true, networks: ["here"], area: "http-in" }] };
 
 function socket(fingerprint) {
   const made = new EventEmitter();
@@ -36,17 +39,21 @@ function socket(fingerprint) {
 function guarded({ snapshot = SNAPSHOT, claims } = {}) {
   const quiet = { access() {}, inForce() {}, connectionsChanged() {}, start() {} };
   const enforcement = new Enforcement({
-    published: { snapshot: snapshot && { snapshot, digest: "d" }, server: {}, deviceCa: [] },
+    published: { snapshot: snapshot && { snapshot: snapshotOf(snapshot), digest: "d" }, server: {}, deviceCa: [] },
     claims: claims || quiet,
     signOn: null,
   });
   enforcement.report = () => {};
   const server = new EventEmitter();
   const seen = [];
+  const ticketOf = (from) => ({ address: from.remoteAddress, byOpenPort: false, optional: true, raw: from, bucket: null });
   for (const event of ["secureConnection", "request", "checkContinue", "checkExpectation", "upgrade", "connect"]) {
     server.on(event, () => seen.push(event));
   }
+  server.address = () => null;
   enforcement.takeOver(server);
+  enforcement.door.ticketOf = ticketOf; // a real socket's raw connection came by the door first
+  enforcement.door.admitted = enforcement.door.lingers = enforcement.door.release = () => {};
   return { enforcement, server, seen };
 }
 
@@ -127,12 +134,12 @@ test("without a snapshot nobody passes", () => {
 });
 
 test("an error of ours closes the connection and reaches nobody", () => {
-  for (const broken of ["judge", "refresh", "log"]) {
+  for (const broken of ["grants", "verdict", "log"]) {
     const { enforcement, server, seen, from } = admitted();
-    enforcement[broken] = () => {
+    (broken === "log" ? enforcement : enforcement.policy)[broken] = () => {
       throw new Error("broken");
     };
-    if (broken === "refresh") {
+    if (broken === "grants") {
       const next = socket(FINGERPRINT);
       server.emit("secureConnection", next);
       assert.ok(next.destroyed, broken);
@@ -142,6 +149,100 @@ test("an error of ours closes the connection and reaches nobody", () => {
     }
     assert.deepStrictEqual(seen, ["secureConnection"], broken);
   }
+});
+
+test("the choice of the handshake is of one connection, and an error in it closes", () => {
+  const { enforcement, server } = guarded({ snapshot: OPEN });
+  const raw = socket();
+  const asked = [];
+  const shake = () => asked.push([server.requestCert, server.rejectUnauthorized]);
+  enforcement.begin({ raw, address: "127.0.0.1", byOpenPort: false }, shake);
+  enforcement.begin({ raw, address: "127.0.0.2", byOpenPort: false }, shake);
+  assert.deepStrictEqual(asked, [[true, false], [true, true]]);
+  assert.deepStrictEqual([server.requestCert, server.rejectUnauthorized], [true, true]);
+  assert.ok(!raw.destroyed);
+  enforcement.begin({ raw, address: "127.0.0.1", byOpenPort: false }, () => {
+    throw new Error("broken");
+  });
+  assert.ok(raw.destroyed);
+  assert.deepStrictEqual([server.requestCert, server.rejectUnauthorized], [true, true]);
+});
+
+test("what a handshake asks for, by mode, address and port", () => {
+  const asks = (snapshot, address, byOpenPort = false) => guarded({ snapshot }).enforcement.asks(address, byOpenPort);
+  assert.strictEqual(asks(null, "127.0.0.1"), "required");
+  assert.strictEqual(asks(SNAPSHOT, "127.0.0.1"), "required");
+  assert.strictEqual(asks({ ...SNAPSHOT, mode: "explain" }, "8.8.8.8"), "optional");
+  assert.strictEqual(asks({ ...SNAPSHOT, mode: "auto" }, "192.168.1.5"), "optional");
+  assert.strictEqual(asks({ ...SNAPSHOT, mode: "auto" }, "8.8.8.8"), "required");
+  assert.strictEqual(asks(OPEN, "127.0.0.1"), "optional");
+  assert.strictEqual(asks(OPEN, "127.0.0.2"), "required");
+  assert.strictEqual(asks(SNAPSHOT, "127.0.0.1", true), null);
+  const open = { ...OPEN, open_port: 1890 };
+  assert.strictEqual(asks(open, "127.0.0.1", true), "none");
+  assert.strictEqual(asks(open, "127.0.0.2", true), null);
+  assert.strictEqual(asks(open, "127.0.0.1"), "required"); // the rule counts on the open port alone
+});
+
+test("whom a rule lets in without a certificate gets that and nothing beside it", () => {
+  const { server, seen } = guarded({ snapshot: OPEN });
+  const from = socket(undefined);
+  server.emit("secureConnection", from);
+  assert.strictEqual(from.authorized, false);
+  server.emit("request", req(from, { url: "/hook" }), answer());
+  assert.deepStrictEqual(seen, ["secureConnection", "request"]);
+  const res = answer();
+  server.emit("request", req(from), res);
+  assert.strictEqual(res.status, 403); // it knows already that somebody is here
+  assert.ok(!from.destroyed);
+  assert.deepStrictEqual(seen, ["secureConnection", "request"]);
+});
+
+test("frames of other origins are the browser's to judge, by a header that is there when origins are named", () => {
+  for (const origins of [[], ["https://ha.local:8123"]]) {
+    const { server, from } = admitted({ snapshot: { ...SNAPSHOT, origins } });
+    const headers = {};
+    server.emit("request", req(from), { setHeader: (name, value) => (headers[name] = value) });
+    const wanted = origins.length ? { "Content-Security-Policy": "frame-ancestors 'self' https://ha.local:8123" } : {};
+    assert.deepStrictEqual(headers, wanted);
+  }
+});
+
+test("a change cuts who is somebody else now, and nobody beside", () => {
+  const devices = (role) => ({ [FINGERPRINT]: { ...SNAPSHOT.devices[FINGERPRINT], role } });
+  const rules = [...OPEN.rules, { id: 3, roles: ["user"], area: "all" }, { id: 4, roles: ["viewer"], area: "editor-read" }];
+  const cases = [
+    [{ ...OPEN }, [false, false]],
+    [{ ...OPEN, rules: [...rules] }, [false, false]],
+    [{ ...OPEN, rules, devices: devices("user") }, [true, false]],
+    [{ ...OPEN, devices: {} }, [true, false]],
+    [SNAPSHOT, [false, true]],
+    [{ ...OPEN, open_port: 1 }, [false, true]],
+    [{ ...OPEN, areas: { ...OPEN.areas, http_in: [] } }, [false, true]],
+  ];
+  for (const [number, [after, cut]] of cases.entries()) {
+    const { enforcement, server } = guarded({ snapshot: OPEN });
+    const sockets = [socket(FINGERPRINT), socket(undefined)];
+    for (const [at, one] of sockets.entries()) {
+      server.emit("secureConnection", one);
+      server.emit("request", req(one, { url: at ? "/hook" : "/flows" }), answer());
+    }
+    enforcement.published.snapshot = { snapshot: snapshotOf(after), digest: String(number) };
+    enforcement.changed(["snapshot.json"], 0);
+    assert.deepStrictEqual(sockets.map((one) => one.destroyed), cut, `case ${number}`);
+  }
+});
+
+test("a websocket whose permission changed is cut: Node-RED knows it by the old one", () => {
+  const rule = { id: 1, roles: ["admin"], area: "editor-read" };
+  const { enforcement, server, from } = admitted({ snapshot: { ...SNAPSHOT, rules: [rule] } });
+  server.emit("upgrade", req(from, { url: "/comms", headers: { host: "pi", upgrade: "websocket" } }), from);
+  enforcement.published.snapshot = { snapshot: snapshotOf({ ...SNAPSHOT, rules: [rule, { ...rule, id: 2 }] }), digest: "e" };
+  enforcement.changed(["snapshot.json"], 0);
+  assert.ok(!from.destroyed);
+  enforcement.published.snapshot = { snapshot: snapshotOf(SNAPSHOT), digest: "f" };
+  enforcement.changed(["snapshot.json"], 0);
+  assert.ok(from.destroyed);
 });
 
 test("a door that throws closes the raw connection", () => {
@@ -205,8 +306,6 @@ test("strangers' broken HTTP is not answered", () => {
 });
 
 test("addresses", () => {
-  assert.strictEqual(plainAddress("::ffff:10.0.0.1"), "10.0.0.1");
-  assert.strictEqual(plainAddress("::ffff:zz"), "::ffff:zz");
   for (const one of ["10.1.2.3", "172.31.0.1", "192.168.0.1", "127.0.0.1", "169.254.1.1", "::1", "fd00::1", "fe80::1%eth0"]) {
     assert.ok(isPrivate(one), one);
   }

@@ -9,17 +9,27 @@ from typing import Any
 import pytest
 
 from redlatch.policy.decide import decide
-from redlatch.policy.model import Entry, Facts, Snapshot
+from redlatch.policy.model import Areas, Entry, Facts, Rule, Snapshot
+from redlatch.policy.networks import compiled, parse
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "decide.json").read_text())
 
 
 def snapshot_of(body: dict[str, Any] | None) -> Snapshot | None:
+    """A vector's snapshot: networks as lists of addresses, rules without what is empty."""
     if body is None:
         return None
-    lists = {key: tuple(body[key]) for key in ("names", "origins", "dashboards")}
-    devices = {fingerprint: Entry(**entry) for fingerprint, entry in body["devices"].items()}
-    return Snapshot(**{**body, **lists, "devices": devices})
+    fields = dict(body)
+    for name in ("names", "origins"):
+        fields[name] = tuple(fields[name])
+    fields["devices"] = {fingerprint: Entry(**entry) for fingerprint, entry in body["devices"].items()}
+    fields["areas"] = Areas(**{name: tuple(paths) for name, paths in body["areas"].items()})
+    fields["networks"] = {name: compiled(map(parse, entries)) for name, entries in body["networks"].items()}
+    fields["rules"] = tuple(
+        Rule(**{key: tuple(value) if isinstance(value, list) else value for key, value in rule.items()})
+        for rule in body["rules"]
+    )
+    return Snapshot(**fields)
 
 
 CASES = [
@@ -42,6 +52,7 @@ def test_every_reason_is_expected_somewhere() -> None:
     assert expected == {
         "ok", "no-snapshot", "no-certificate", "untrusted-certificate", "unknown-certificate", "not-yet-valid",
         "expired", "foreign-host", "bad-target", "bad-upgrade", "cross-origin", "read-only", "no-rule",
+        "wrong-method", "wrong-network",
     }  # fmt: skip
 
 

@@ -5,8 +5,8 @@
 //   state.ticket = null            a field of each socket's identity from the start (one hidden class)
 //   inject(req, state)             before every `request`, `checkContinue` and `upgrade` that is let in, unless keep_auth
 //   signOn(settings, { lookup })   once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
-//   lookup(state) -> {role, user}  the snapshot's entry in force NOW for that socket's certificate, or null (no entry,
-//                                  expired, no snapshot). Called per permission check, so a changed role counts at once.
+//   lookup(state) -> {username, permissions} of who the snapshot in force NOW says is behind that socket, frozen, or null
+//                                  (see visitor.js). Called per permission check, so a changed rule counts at once.
 // The editor loads `theme/scripts/redlatch-editor.js`: a viewer needs GET of it.
 //
 // How Node-RED 4.1 and 5.0 read it (@node-red/editor-api lib/auth): strategies.js takes `req.headers[tokenHeader]` as it
@@ -25,8 +25,6 @@ const path = require("node:path");
 
 const HEADER = "redlatch-" + crypto.randomBytes(16).toString("hex");
 const EDITOR_SCRIPT = path.join(__dirname, "redlatch-editor.js");
-// A role that is not named here is nobody in the editor.
-const PERMISSIONS = new Map([["owner", "*"], ["admin", "*"], ["viewer", "read"]]);
 
 // Ticket -> socket identity. A ticket is an empty object: it counts for being itself, not for anything it says, and
 // whoever gets hold of one learns nothing from it.
@@ -48,21 +46,9 @@ function inject(req, state) {
  * settings.adminAuth: permissions by ticket and by nothing else. `lookup` as in the head comment.
  */
 function adminAuth({ lookup }) {
-  const users = new WeakMap(); // entry of a snapshot -> user, so that an unchanged entry stays one frozen object
-  function userOf(entry) {
-    let user = users.get(entry);
-    if (user === undefined) {
-      const permissions = PERMISSIONS.get(entry.role);
-      // Node-RED puts the name into paths (projects, user settings): without one there is no user.
-      user = permissions && entry.user ? Object.freeze({ username: entry.user, permissions }) : null;
-      users.set(entry, user);
-    }
-    return user;
-  }
   async function tokens(value) {
     const state = holders.get(value);
-    const entry = state === undefined ? null : lookup(state);
-    return entry ? userOf(entry) : null;
+    return state === undefined ? null : lookup(state);
   }
   return { module: { tokens, tokenHeader: HEADER } };
 }

@@ -5,6 +5,7 @@
 
 const net = require("node:net");
 const { performance } = require("node:perf_hooks");
+const { plainAddress } = require("./networks.js");
 
 const PER_ADDRESS = 16; // unfinished connections; a browser opens 6 at once
 const IN_ALL = 64;
@@ -46,11 +47,6 @@ for (const [address, prefix] of [["10.0.0.0", 8], ["127.0.0.0", 8], ["169.254.0.
 }
 for (const [address, prefix] of [["::1", 128], ["fc00::", 7], ["fe80::", 10]]) private_.addSubnet(address, prefix, "ipv6");
 
-/** The address without the IPv6 dress of an IPv4 one. */
-function plainAddress(address) {
-  return address.startsWith("::ffff:") && net.isIPv4(address.slice(7)) ? address.slice(7) : address;
-}
-
 function isPrivate(address) {
   const bare = address.split("%", 1)[0];
   return net.isIPv4(bare) ? private_.check(bare, "ipv4") : net.isIPv6(bare) && private_.check(bare, "ipv6");
@@ -70,7 +66,7 @@ const TICKET = Symbol("redlatch.ticket");
 
 class Door {
   /**
-   * proceed(raw): hand the connection to TLS. refused(address, reason): for the log.
+   * proceed(ticket): hand the connection to TLS. refused(address, reason): for the log.
    * redirect(host): our https origin for this Host header, or null.
    */
   constructor({ proceed, refused, redirect }) {
@@ -86,7 +82,8 @@ class Door {
     this.sweeper = null;
   }
 
-  arrive(raw) {
+  /** `byOpenPort`: it came by the port that asks nobody for a certificate. */
+  arrive(raw, byOpenPort) {
     raw.on("error", ignore); // a reset must not end the process
     if (raw.remoteAddress === undefined) {
       raw.destroy();
@@ -99,7 +96,8 @@ class Door {
       return;
     }
     const deadline = performance.now() + DEADLINE_MS;
-    const ticket = { raw, address, group, deadline, bucket: null };
+    // `optional`, once the handshake begins: it does not insist on a certificate
+    const ticket = { raw, address, group, deadline, bucket: null, byOpenPort, optional: false };
     raw[TICKET] = ticket;
     this.open.add(ticket);
     this.counts.set(group, (this.counts.get(group) || 0) + 1);
@@ -131,7 +129,7 @@ class Door {
         return;
       }
       raw.unshift(chunk);
-      this.proceed(raw);
+      this.proceed(ticket);
     } else if (isPrivate(ticket.address)) {
       this.readHead(ticket, chunk);
     } else {
@@ -269,4 +267,4 @@ function forgetOldest(map) {
   if (map.size >= MAX_ADDRESSES) map.delete(map.keys().next().value);
 }
 
-module.exports = { Door, groupOf, isPrivate, plainAddress, DEADLINE_MS };
+module.exports = { Door, groupOf, isPrivate, DEADLINE_MS };

@@ -5,35 +5,20 @@
 // passed by). It fails closed: an error of ours ends the connection, never lets it through.
 
 const { performance } = require("node:perf_hooks");
+const { Again } = require("./again.js");
 const { Policy, pathOf } = require("./decide.js");
-const { Door, plainAddress } = require("./door.js");
+const { Door, isPrivate } = require("./door.js");
+const { plainAddress } = require("./networks.js");
 const page = require("./page.js");
 const { SNAPSHOT, SERVER, DEVICE_CA } = require("./published.js");
+const { OpenPort } = require("./openport.js");
+const { Visitor } = require("./visitor.js");
 
 const VISITOR = Symbol("redlatch.visitor");
 const NO_RENEGOTIATION = 0x40000000; // OpenSSL's SSL_OP_NO_RENEGOTIATION; not every Node.js names it
 const SWEEP_MS = 30000; // at the latest: a clock that jumps forward does not tell timers
 const SOONEST_MS = 50;
 const REFUSED_BY_TLS = { CERT_HAS_EXPIRED: "expired", CERT_NOT_YET_VALID: "not-yet-valid" };
-
-/** Who holds the other end of one connection. Made once, at the end of its handshake. */
-class Visitor {
-  constructor(address) {
-    this.address = address;
-    this.fingerprint = null; // proved by the handshake, also on a resumed session
-    this.verified = false;
-    this.policy = undefined; // the one that the next three are from
-    this.entry = null;
-    this.admitted = null; // the entry that it came in by
-    this.refused = "no-certificate"; // why nothing of this connection is let in, or null
-    this.from = Infinity; // [from, until) of the certificate in ms of the clock
-    this.until = -Infinity;
-    this.ticket = null; // of auth.js
-    this.request = null; // the last one let in: judged again when the snapshot changes
-    this.websocket = false;
-    this.since = Math.floor(Date.now() / 1000);
-  }
-}
 
 class Enforcement {
   /** `signOn`: {inject(req, visitor)} of auth.js, or null where the person's own adminAuth stays. */
@@ -48,6 +33,8 @@ class Enforcement {
     this.sweepAt = Infinity;
     this.lastChange = { closed: 0, ms: null };
     this.door = null;
+    this.again = new Again({ strangersOf: (address) => this.strangersOf(address), server: () => this.server });
+    this.openPort = new OpenPort({ arrive: (raw) => this.arrives(raw, true), changed: () => this.claims.inForce() });
     const guard = this;
     this.forget = function forget() {
       guard.sockets.delete(this);
@@ -61,8 +48,21 @@ class Enforcement {
     this.policy = found === null ? null : new Policy(found.snapshot);
   }
 
-  get strict() {
-    return this.policy === null || this.policy.snapshot.mode === "strict";
+  /** What the handshake does about a certificate: "required", "optional", "none" (not even asked for), or null: no talk. */
+  asks(address, byOpenPort) {
+    const { policy } = this;
+    if (policy === null) return "required";
+    const without = policy.mayComeWithout(address, byOpenPort);
+    if (byOpenPort) return without ? "none" : null;
+    if (this.again.insists(address)) return "required";
+    return without || this.explainsTo(address) ? "optional" : "required";
+  }
+
+  /** Whether a stranger from there gets to read why. Chosen before the handshake: afterwards there is no "nothing". */
+  explainsTo(address) {
+    if (this.policy === null) return false;
+    const { mode } = this.policy.snapshot;
+    return mode === "explain" || (mode === "auto" && isPrivate(address));
   }
 
   tlsOptions() {
@@ -72,7 +72,7 @@ class Enforcement {
       cert: server.cert,
       ca: deviceCa,
       requestCert: true,
-      rejectUnauthorized: this.strict,
+      rejectUnauthorized: true, // both are set anew for each connection, see begin()
       minVersion: "TLSv1.2",
       secureOptions: NO_RENEGOTIATION, // the certificate of a connection is the one that it began with
       handshakeTimeout: 5000,
@@ -86,7 +86,7 @@ class Enforcement {
     const guard = this;
     this.server = server;
     this.door = new Door({
-      proceed: (raw) => forward.call(server, "connection", raw),
+      proceed: (ticket) => this.begin(ticket, (raw) => forward.call(server, "connection", raw)),
       refused: (address, reason) => this.logRefusal(address, null, reason),
       redirect: (host) => (this.policy === null ? null : this.policy.originOf(host)),
     });
@@ -119,6 +119,7 @@ class Enforcement {
         }
         break;
       case "listening":
+        this.followOpenPort();
         this.claims.inForce();
         break;
       default:
@@ -126,12 +127,35 @@ class Enforcement {
     return forward.call(server, event, first, second, third);
   }
 
-  arrives(raw) {
+  arrives(raw, byOpenPort = false) {
     try {
-      this.door.arrive(raw);
+      this.door.arrive(raw, byOpenPort);
     } catch (error) {
       raw.destroy();
       this.report(error);
+    }
+  }
+
+  /** Begins the handshake. Node.js reads these two properties of the server once per connection, here and now. */
+  begin(ticket, proceed) {
+    const { server } = this;
+    try {
+      const asks = this.asks(ticket.address, ticket.byOpenPort);
+      if (asks === null) {
+        ticket.raw.destroy();
+        this.logRefusal(ticket.address, null, "no-certificate");
+        return;
+      }
+      ticket.optional = asks !== "required";
+      server.requestCert = asks !== "none";
+      server.rejectUnauthorized = asks === "required";
+      proceed(ticket.raw);
+    } catch (error) {
+      ticket.raw.destroy();
+      this.report(error);
+    } finally {
+      server.requestCert = true;
+      server.rejectUnauthorized = true;
     }
   }
 
@@ -144,15 +168,17 @@ class Enforcement {
   greets(socket) {
     try {
       const ticket = this.door.ticketOf(socket);
-      const visitor = new Visitor(ticket === null ? "" : ticket.address);
+      const visitor = new Visitor(ticket);
       socket[VISITOR] = visitor;
       const certificate = socket.getPeerX509Certificate();
       if (certificate !== undefined) {
         visitor.fingerprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
         visitor.verified = socket.authorized === true;
       }
-      this.refresh(visitor);
-      return visitor.refused === null ? this.welcome(socket, visitor, ticket) : this.turnsAway(socket, visitor, ticket);
+      visitor.refresh(this.policy);
+      // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
+      if (visitor.stranger !== null) socket.authorized = false;
+      return visitor.refused === null ? this.welcome(socket, visitor) : this.turnsAway(socket, visitor);
     } catch (error) {
       socket.destroy();
       this.report(error);
@@ -160,24 +186,27 @@ class Enforcement {
     }
   }
 
-  welcome(socket, visitor, ticket) {
-    visitor.admitted = visitor.entry;
-    this.door.admitted(ticket);
-    this.sweepBy(visitor.until);
+  welcome(socket, visitor) {
+    visitor.comesIn();
+    if (visitor.stranger === null) {
+      this.door.admitted(visitor.counted);
+      visitor.counted = null;
+      this.sweepBy(visitor.until);
+    } else {
+      this.door.lingers(visitor.counted);
+    }
     this.keep(socket);
     this.claims.connectionsChanged();
     return true;
   }
 
-  turnsAway(socket, visitor, ticket) {
-    // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
-    socket.authorized = false;
+  turnsAway(socket, visitor) {
     this.logRefusal(visitor.address, visitor, visitor.refused);
-    if (this.strict) {
+    if (visitor.counted === null || !visitor.counted.optional || !this.explainsTo(visitor.address)) {
       socket.destroy();
       return false;
     }
-    this.door.lingers(ticket);
+    this.door.lingers(visitor.counted);
     this.keep(socket);
     return true;
   }
@@ -187,76 +216,50 @@ class Enforcement {
     socket.once("close", this.forget);
   }
 
-  /** Brings what is known of the visitor to the present snapshot and clock. */
-  refresh(visitor) {
-    const { policy } = this;
-    visitor.policy = policy;
-    visitor.entry = null;
-    visitor.from = Infinity;
-    visitor.until = -Infinity;
-    if (policy === null) {
-      visitor.refused = "no-snapshot";
-      return;
-    }
-    visitor.refused = policy.certificate(visitor.fingerprint, visitor.verified, Math.floor(Date.now() / 1000));
-    if (visitor.refused !== null) return;
-    visitor.entry = policy.entry(visitor.fingerprint);
-    visitor.from = visitor.entry.not_before * 1000;
-    visitor.until = (visitor.entry.not_after + 1) * 1000;
-  }
-
-  isCurrent(visitor) {
-    const now = Date.now();
-    return visitor.policy === this.policy && now < visitor.until && now >= visitor.from;
-  }
-
   isAdmitted(socket) {
     const visitor = socket[VISITOR];
-    return visitor !== undefined && this.lookup(visitor) !== null;
+    return visitor !== undefined && visitor.isLetIn(this.policy);
   }
 
-  /** The entry in force now behind this visitor, or null. */
+  /** Node-RED's user behind this visitor now, for single sign-on, or null. */
   lookup(visitor) {
-    if (!this.isCurrent(visitor)) this.refresh(visitor);
-    return visitor.refused === null ? visitor.entry : null;
+    return visitor.isLetIn(this.policy) ? visitor.user : null;
   }
 
   // --- one request -------------------------------------------------------------------------------------------------
-
-  /** "ok", or why not. This is the line that every request of a keep-alive connection runs through: keep it short. */
-  judge(visitor, req, upgrade) {
-    if (!this.isCurrent(visitor)) this.refresh(visitor);
-    if (visitor.refused !== null) return visitor.refused;
-    const { policy } = visitor;
-    return (
-      policy.request(req.method, req.url, req.headers, upgrade) ||
-      policy.role(visitor.entry.role, req.method, req.url, upgrade)
-    );
-  }
 
   admits(req, res) {
     const { socket } = req;
     try {
       const visitor = socket[VISITOR];
       if (visitor === undefined) throw new Error("a request on a connection that nobody looked at");
-      const reason = this.judge(visitor, req, req.headers.upgrade);
+      const reason = visitor.judge(this.policy, req, req.headers.upgrade);
+      if (req.url.startsWith(page.PLACE) && this.isTold(visitor) && this.again.answers(visitor, this.policy, req, res)) {
+        return false;
+      }
       if (reason === "ok") {
         if (visitor.request === null || (req.method !== "GET" && req.method !== "HEAD")) {
           this.log(visitor, req, true, reason, false);
         }
+        if (visitor.counted !== null) this.isWelcome(visitor);
         visitor.request = req;
+        if (visitor.policy.ancestors !== null) res.setHeader("Content-Security-Policy", visitor.policy.ancestors);
         if (this.signOn !== null) this.signOn.inject(req, visitor);
         return true;
       }
       this.log(visitor, req, false, reason, false);
-      const stranger = visitor.refused !== null;
-      if (stranger && this.strict) socket.destroy();
-      else page.answer(req, res, reason, stranger);
+      if (this.isTold(visitor)) page.answer(req, res, reason, visitor.refused !== null);
+      else socket.destroy();
     } catch (error) {
       socket.destroy();
       this.report(error);
     }
     return false;
+  }
+
+  /** Whether this visitor is told why something is refused: devices, and strangers that a rule or the mode knows. */
+  isTold(visitor) {
+    return visitor.refused === null || this.explainsTo(visitor.address);
   }
 
   admitsUpgrade(event, req, socket) {
@@ -264,23 +267,42 @@ class Enforcement {
       const visitor = req.socket[VISITOR];
       if (visitor === undefined) throw new Error("an upgrade on a connection that nobody looked at");
       const upgrade = req.headers.upgrade === undefined ? "" : req.headers.upgrade;
-      let reason = this.judge(visitor, req, upgrade);
+      let reason = visitor.judge(this.policy, req, upgrade);
       if (reason === "ok" && event !== "upgrade") reason = "bad-upgrade";
       this.log(visitor, req, reason === "ok", reason, true);
       if (reason === "ok") {
+        if (visitor.counted !== null) this.isWelcome(visitor);
         visitor.request = req;
         visitor.websocket = true;
         this.claims.connectionsChanged();
         if (this.signOn !== null) this.signOn.inject(req, visitor);
         return true;
       }
-      if (visitor.refused !== null && this.strict) socket.destroy();
-      else page.answerUpgrade(socket, reason);
+      if (this.isTold(visitor)) page.answerUpgrade(socket, reason);
+      else socket.destroy();
     } catch (error) {
       socket.destroy();
       this.report(error);
     }
     return false;
+  }
+
+  strangersOf(address) {
+    return [...this.sockets].filter((socket) => {
+      const visitor = socket[VISITOR];
+      return visitor.address === address && visitor.stranger !== null && !visitor.websocket;
+    });
+  }
+
+  /** Something of a connection without a certificate was let in: it no longer takes a stranger's place at the door. */
+  isWelcome(visitor) {
+    this.door.release(visitor.counted);
+    visitor.counted = null;
+  }
+
+  followOpenPort() {
+    const address = this.server.address();
+    if (address !== null && this.policy !== null) this.openPort.follow(this.policy.snapshot.open_port, address.address);
   }
 
   // --- changes -----------------------------------------------------------------------------------------------------
@@ -290,8 +312,8 @@ class Enforcement {
     try {
       if (names.includes(SNAPSHOT)) {
         this.adopt();
-        this.server.rejectUnauthorized = this.strict;
         this.claims.start(this.policy.snapshot.spool);
+        this.followOpenPort();
         this.lastChange = { closed: this.review(), ms: null };
         this.lastChange.ms = Math.round((performance.now() - noticed) * 1000) / 1000;
       }
@@ -315,16 +337,13 @@ class Enforcement {
 
   stays(visitor) {
     try {
-      const before = visitor.admitted;
-      const entry = this.lookup(visitor);
-      if (entry === null) return before === null && !this.strict; // a stranger who reads the page may go on
-      if (before === null) return false;
-      // Node-RED knows an open /comms by the user and permissions that it had when it opened.
-      if (entry.id !== before.id || entry.role !== before.role || entry.user !== before.user) return false;
+      const { policy } = this;
+      if (!visitor.isLetIn(policy)) return visitor.admitted === null && this.explainsTo(visitor.address); // reads why
+      if (!visitor.isWhoCameIn()) return false;
       const { request } = visitor;
       if (request === null) return true;
       const upgrade = visitor.websocket ? request.headers.upgrade || "" : request.headers.upgrade;
-      return this.judge(visitor, request, upgrade) === "ok";
+      return visitor.judge(policy, request, upgrade) === "ok";
     } catch (error) {
       this.report(error);
       return false;
@@ -400,9 +419,9 @@ class Enforcement {
     const list = [];
     for (const socket of this.sockets) {
       const visitor = socket[VISITOR];
-      if (visitor.entry === null) continue;
+      if (visitor.refused !== null) continue;
       if (list.length >= most) break;
-      list.push({ id: visitor.entry.id, from: visitor.address, since: visitor.since, websocket: visitor.websocket });
+      list.push({ id: visitor.entry === null ? "" : visitor.entry.id, from: visitor.address, since: visitor.since, websocket: visitor.websocket });
     }
     return list;
   }

@@ -104,7 +104,7 @@ function inForce(published, enforcement) {
     guard: HASH,
     closed: enforcement.lastChange.closed,
     ms: enforcement.lastChange.ms,
-    problem: published.problem,
+    problem: [published.problem, enforcement.openPort.problem].filter(Boolean).join("; ") || null,
     server_not_after: published.server === null ? null : published.server.notAfter,
   };
 }

@@ -17,7 +17,7 @@ const DEVICE_CA = "device-ca.pem";
 class Published {
   constructor(folder) {
     this.folder = folder;
-    this.snapshot = null; // {snapshot, digest}: the last good one, or none ever
+    this.snapshot = null; // {snapshot, digest, networks}: the last good one, or none ever
     this.server = null;
     this.deviceCa = null;
     this.problems = new Map();
@@ -53,7 +53,7 @@ class Published {
 
   take(name, file) {
     if (name === SNAPSHOT) {
-      const found = load(file, this.snapshot);
+      const found = load(this.folder, name, this.snapshot);
       if (found === null) return false;
       this.snapshot = found;
     } else if (name === SERVER) {
