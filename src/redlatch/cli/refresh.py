@@ -14,8 +14,8 @@ from redlatch.cli.session import Session
 def refresh(session: Session) -> None:
     """Renew the server certificate when it is time, follow new addresses, repair what is published.
 
-    DNS names in networks are looked up again, and flows and settings are read for what they serve. Changes nothing when all is well. A daily timer and certbot's
-    deploy hook call it.
+    DNS names in networks are looked up again, and flows and settings are read for what they serve. Changes
+    nothing when all is well. A daily timer and certbot's deploy hook call it.
     """
     from redlatch import bootstrap
     from redlatch.operations import lookups, server
