@@ -246,13 +246,23 @@ _LISTENERS: dict[str, Callable[[Node], bool]] = {
 }
 
 
+def own_ports(flows: Sequence[Node]) -> list[tuple[str, str]]:
+    """(kind of node, port or "") of every node that runs and opens a port of its own, in words."""
+    return [_port(node) for node in _listening(running(flows))]
+
+
+def _listening(flows: Sequence[Node]) -> list[Node]:
+    return [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
+
+
+def _port(node: Node) -> tuple[str, str]:
+    return _text(node.get("type"), 30), _text(node.get("port") or node.get("mqtt_port") or "", 8)
+
+
 def _outside(flows: Sequence[Node]) -> Iterator[Finding]:
-    listening = [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
+    listening = _listening(flows)
     if listening:
-        shown = [
-            f"{_text(n.get('type'), 30)} {_text(n.get('port') or n.get('mqtt_port') or '', 8)}".strip()
-            for n in listening
-        ]
+        shown = [" ".join(_port(n)).strip() for n in listening]
         yield Finding(
             "own-ports",
             "outside",
