@@ -37,7 +37,7 @@ FAULTS = [
     Fault("nobody known is no device", "decide.js", "if (entry === null) return false;", "if (entry === null) return true;",
           DECIDE),
     Fault("a rule speaks of these roles", "decide.js", "rule.roles.has(entry.role) ||", "true ||", DECIDE),
-    Fault("a role is like one built-in role", "decide.js", "this.likes.has(entry.role) && rule.roles.has", "rule.roles.has",
+    Fault("a role is like one built-in role", "decide.js", "rule.roles.has(this.likes.get(entry.role))", "false",
           DECIDE),
     Fault("a rule speaks of these devices", "decide.js", "rule.devices.has(entry.id)", "rule.devices.size > 0", DECIDE),
     Fault("a rule speaks of these networks", "decide.js", "if (rule.everywhere) return true;", "return true;", DECIDE),
