@@ -202,7 +202,8 @@ def _thing(made: Snapshot, names: Mapping[str, str], kind: str, method: str, pat
         area = classify(plain, websocket=kind == "websocket", admin_root=made.admin_root, areas=made.areas)
         if area in (Area.EDITOR, Area.EDITOR_READ):
             area = Area.EDITOR
-            note = "counts as editor" + (f": {note}" if note else "")
+            if kind != "path":
+                note = "counts as editor" + (f": {note}" if note else "")
     asked = None if method in ("", "ALL") else method
     rules = [rule for rule in made.rules if _speaks_of(rule, kind, area, plain, made.admin_root)]
     admitting = [rule for rule in rules if asked is None or allows_method(rule, asked)]
