@@ -39,7 +39,16 @@ _WEBSOCKETS: Final = ("/ws/echo", "/both", "/comms", "/hello", "/admin/comms")
 _RULE_PATHS: Final = (
     "/webhook", "/hello", "/light/kitchen", "/flows", "/admin", "/files", "/dashboard", "/b%20c", "/both", "/ws/",
 )  # fmt: skip
-_UPGRADES: Final = ("websocket", "WebSocket", "WEBSOCKET", "h2c", "websocket, h2c", "h2c, websocket", "TLS/1.0", "")
+_UPGRADES: Final = (
+    "websocket",
+    "WebSocket",
+    "WEBSOCKET",
+    "h2c",
+    "websocket, h2c",
+    "h2c, websocket",
+    "TLS/1.0",
+    "",
+)
 _METHODS: Final = (*METHODS, "TRACE", "PROPFIND", "PURGE", "M-SEARCH", "QUERY", "LINK", "SOURCE", "LOCK")
 
 
@@ -258,7 +267,9 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
         if random.random() < 0.05:
             fields.append(("Upgrade", "websocket"))
         if random.random() < 0.85:
-            connection.append(random.choice(("Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, HTTP2-Settings")))
+            connection.append(
+                random.choice(("Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, HTTP2-Settings"))
+            )
         fields += [("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")]
     if connection:
         fields.append(("Connection", ", ".join(connection)))
@@ -272,7 +283,10 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
     for name, value in fields:
         spelt = random.choice((name, name, name.lower(), name.upper()))
         before, after = random.choice((" ", " ", "", "  ", "\t ")), random.choice(("", "", "", " ", " \t"))
-        if name in ("Content-Length", "Connection"):  # a tab behind them has the parser refuse, or not understand, it
+        if name in (
+            "Content-Length",
+            "Connection",
+        ):  # a tab behind them has the parser refuse, or not understand, it
             before = after = ""
         lines.append(f"{spelt}:{before}{value}{after}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
@@ -386,10 +400,14 @@ def any_facts(random: Random, snapshot: Snapshot) -> Facts:
     """Facts as a request would show them, and some that no parser lets through."""
     seen = facts_of(wire(random, snapshot)).facts
     if random.random() < 0.08:
-        odd = random.choice(("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f"))
+        odd = random.choice(
+            ("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f")
+        )
         seen = replace(seen, target=odd)
     if random.random() < 0.04:
-        seen = replace(seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130")))
+        seen = replace(
+            seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130"))
+        )
     if random.random() < 0.04:
         seen = replace(seen, method=random.choice(("CONNECT", "get", "", "__proto__", "constructor", "GET ")))
     if random.random() < 0.04:
