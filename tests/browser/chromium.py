@@ -46,6 +46,7 @@ class Chromium:
         self, playwright: Playwright, folder: Path, *, p12: tuple[bytes, str] | None, root: bytes | None
     ) -> None:
         self._playwright = playwright
+        self._folder = folder
         self._home = folder / "home"
         self._profile = folder / "profile"
         self._database = self._home / ".pki" / "nssdb"
@@ -56,11 +57,15 @@ class Chromium:
             given.write_bytes(root)
             self._nss("certutil", "-A", "-n", "server root", "-t", "C,,", "-i", str(given))
         if p12 is not None:
-            given, password = folder / "device.p12", folder / "password"
-            given.write_bytes(p12[0])
-            password.write_text(p12[1])
-            self._nss("pk12util", "-i", str(given), "-w", str(password))
+            self.install(*p12)
         self._answer_the_certificate_prompt()
+
+    def install(self, p12: bytes, password: str) -> None:
+        """Imports a .p12, also while the browser runs; a handshake that asks for a certificate finds it at once."""
+        given, secret = self._folder / "device.p12", self._folder / "password"
+        given.write_bytes(p12)
+        secret.write_text(password)
+        self._nss("pk12util", "-i", str(given), "-w", str(secret))
 
     def store(self) -> str:
         """What certutil lists as the store's content."""

@@ -73,12 +73,14 @@ class House:
         self, playwright: Playwright, folder: Path, device: Device | None, *, modern: bool = False
     ) -> Chromium:
         """A browser that trusts this site's root and holds `device`'s .p12."""
-        p12 = None
-        if device is not None:
-            password = generate_password()
-            ca = [self.site.server_ca.certificate]
-            p12 = (pkcs12(device.key, device.certificate, ca, device.name, password, modern=modern), password)
+        p12 = None if device is None else self.p12(device, modern=modern)
         return Chromium(playwright, folder, p12=p12, root=self.site.server_ca_file.read_bytes())
+
+    def p12(self, device: Device, *, modern: bool = False) -> tuple[bytes, str]:
+        """The file that the device's person gets, and its password."""
+        password = generate_password()
+        ca = [self.site.server_ca.certificate]
+        return pkcs12(device.key, device.certificate, ca, device.name, password, modern=modern), password
 
     def counted(self) -> dict[str, int]:
         """How often each light was switched, as the flow knows it."""

@@ -146,6 +146,7 @@ class Enforcement {
         this.logRefusal(ticket.address, null, "no-certificate");
         return;
       }
+      if (!ticket.byOpenPort && this.again.turnsBack(ticket.address, ticket.raw)) return;
       ticket.optional = asks !== "required";
       server.requestCert = asks !== "none";
       server.rejectUnauthorized = asks === "required";
@@ -174,6 +175,7 @@ class Enforcement {
       if (certificate !== undefined) {
         visitor.fingerprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
         visitor.verified = socket.authorized === true;
+        visitor.dates = REFUSED_BY_TLS[socket.authorizationError] || null;
       }
       visitor.refresh(this.policy);
       // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
@@ -233,7 +235,8 @@ class Enforcement {
     try {
       const visitor = socket[VISITOR];
       if (visitor === undefined) throw new Error("a request on a connection that nobody looked at");
-      const reason = visitor.judge(this.policy, req, req.headers.upgrade);
+      // An Upgrade that Connection does not ask for comes as a plain request, which no right to a websocket lets through
+      const reason = visitor.judge(this.policy, req, req.headers.upgrade === undefined ? undefined : "");
       if (req.url.startsWith(page.PLACE) && this.isTold(visitor) && this.again.answers(visitor, this.policy, req, res)) {
         return false;
       }
@@ -342,7 +345,7 @@ class Enforcement {
       if (!visitor.isWhoCameIn()) return false;
       const { request } = visitor;
       if (request === null) return true;
-      const upgrade = visitor.websocket ? request.headers.upgrade || "" : request.headers.upgrade;
+      const upgrade = visitor.websocket ? request.headers.upgrade || "" : undefined;
       return visitor.judge(policy, request, upgrade) === "ok";
     } catch (error) {
       this.report(error);

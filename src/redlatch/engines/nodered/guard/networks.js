@@ -12,10 +12,47 @@ function plainAddress(address) {
   return address.startsWith("::ffff:") && isIPv4(address.slice(7)) ? address.slice(7) : address;
 }
 
+// By hand, one character after the other: split and parseInt take five times as long.
+const DOT = 46;
+const COLON = 58;
+
 function words4(text) {
   let value = 0;
-  for (const part of text.split(".")) value = value * 256 + Number(part);
-  return value;
+  let part = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === DOT) {
+      value = value * 256 + part;
+      part = 0;
+    } else part = part * 10 + code - 48;
+  }
+  return value * 256 + part;
+}
+
+function words6(text) {
+  const groups = [0, 0, 0, 0, 0, 0, 0, 0];
+  let count = 0;
+  let gap = -1; // where "::" stands
+  let group = 0;
+  let afterColon = false;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === COLON) {
+      if (afterColon) gap = count;
+      else if (at > 0) groups[count++] = group;
+      group = 0;
+    } else group = group * 16 + (code <= 57 ? code - 48 : (code | 32) - 87);
+    afterColon = code === COLON;
+  }
+  if (!afterColon) groups[count++] = group;
+  if (gap >= 0) {
+    for (let from = count - 1, to = 7; from >= gap && from < to; from--, to--) {
+      groups[to] = groups[from];
+      groups[from] = 0;
+    }
+  }
+  const [a, b, c, d, e, f, g, h] = groups;
+  return [a * 65536 + b, c * 65536 + d, e * 65536 + f, g * 65536 + h];
 }
 
 /** A peer's address as its 32-bit words: one for IPv4 (mapped or not), four for IPv6, null for what is none. */
@@ -24,17 +61,13 @@ function wordsOf(address) {
   const text = zone < 0 ? address : address.slice(0, zone); // a zone id is the receiver's business
   if (isIPv4(text)) return [words4(text)];
   if (!isIPv6(text)) return null;
-  const colon = text.lastIndexOf(":");
   let whole = text;
   if (text.includes(".")) {
+    const colon = text.lastIndexOf(":");
     const tail = words4(text.slice(colon + 1));
     whole = `${text.slice(0, colon + 1)}${(tail >>> 16).toString(16)}:${(tail & 0xffff).toString(16)}`;
   }
-  const [head, tail] = whole.split("::");
-  const left = head === "" ? [] : head.split(":");
-  const right = tail === undefined || tail === "" ? [] : tail.split(":");
-  const groups = [...left, ...Array(8 - left.length - right.length).fill("0"), ...right].map((one) => parseInt(one, 16));
-  const words = [0, 2, 4, 6].map((at) => groups[at] * 65536 + groups[at + 1]);
+  const words = words6(whole);
   return words[0] === 0 && words[1] === 0 && words[2] === 0xffff ? [words[3]] : words;
 }
 
