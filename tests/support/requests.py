@@ -386,11 +386,11 @@ def any_snapshot(random: Random) -> Snapshot:
     fields = snapshot_fields(random, ids, networks, open_port=1890)
     roles = [*ROLES, *OWN_ROLES, "superuser", "__proto__"]
     return Snapshot(
-        site="s", version=1, time=random.choice((0, 2000, 4000)), port=None, keep_auth=False, spool="/spool",
+        site="s", version=1, time=random.choice((0, 2000, 2000, 2000, 4000)), port=None, keep_auth=False, spool="/spool",
         devices={
             key: Entry(ids[at], random.choice(roles), "u", random.choice((0, 1000)), random.choice((3000, 9000)))
             for at, key in enumerate(FINGERPRINTS)
-            if random.random() < 0.8
+            if random.random() < 0.9
         },
         **fields,
     )  # fmt: skip
@@ -412,13 +412,13 @@ def any_facts(random: Random, snapshot: Snapshot) -> Facts:
         seen = replace(seen, method=random.choice(("CONNECT", "get", "", "__proto__", "constructor", "GET ")))
     if random.random() < 0.04:
         seen = replace(seen, upgrade=random.choice((" websocket", "webSoc\u212aet", "websocket\n", "ws")))
-    pool = FINGERPRINTS if random.random() < 0.7 else (None, *_ODD_FINGERPRINTS)
+    pool = FINGERPRINTS if random.random() < 0.85 else (None, *_ODD_FINGERPRINTS)
     addresses = _ADDRESSES if random.random() < 0.8 else _ODD_ADDRESSES
     return replace(
         seen,
         certificate=random.choice(pool),
-        verified=random.random() < 0.9,
-        now=random.choice((0, 999, 1000, 2000, 3000, 3001, 9001)),
+        verified=random.random() < 0.95,
+        now=random.choice((0, 999, 1000, *[2000] * 12, 3000, 3001, 9001)),
         peer=random.choice(addresses),
         by_open_port=random.random() < 0.25,
     )
