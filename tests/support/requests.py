@@ -39,7 +39,16 @@ _WEBSOCKETS: Final = ("/ws/echo", "/both", "/comms", "/hello", "/admin/comms")
 _RULE_PATHS: Final = (
     "/webhook", "/hello", "/light/kitchen", "/flows", "/admin", "/files", "/dashboard", "/b%20c", "/both", "/ws/",
 )  # fmt: skip
-_UPGRADES: Final = ("websocket", "WebSocket", "WEBSOCKET", "h2c", "websocket, h2c", "h2c, websocket", "TLS/1.0", "")
+_UPGRADES: Final = (
+    "websocket",
+    "WebSocket",
+    "WEBSOCKET",
+    "h2c",
+    "websocket, h2c",
+    "h2c, websocket",
+    "TLS/1.0",
+    "",
+)
 _METHODS: Final = (*METHODS, "TRACE", "PROPFIND", "PURGE", "M-SEARCH", "QUERY", "LINK", "SOURCE", "LOCK")
 
 
@@ -258,7 +267,9 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
         if random.random() < 0.05:
             fields.append(("Upgrade", "websocket"))
         if random.random() < 0.85:
-            connection.append(random.choice(("Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, HTTP2-Settings")))
+            connection.append(
+                random.choice(("Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, HTTP2-Settings"))
+            )
         fields += [("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")]
     if connection:
         fields.append(("Connection", ", ".join(connection)))
@@ -272,7 +283,10 @@ def wire(random: Random, snapshot: Snapshot) -> bytes:
     for name, value in fields:
         spelt = random.choice((name, name, name.lower(), name.upper()))
         before, after = random.choice((" ", " ", "", "  ", "\t ")), random.choice(("", "", "", " ", " \t"))
-        if name in ("Content-Length", "Connection"):  # a tab behind them has the parser refuse, or not understand, it
+        if name in (
+            "Content-Length",
+            "Connection",
+        ):  # a tab behind them has the parser refuse, or not understand, it
             before = after = ""
         lines.append(f"{spelt}:{before}{value}{after}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
@@ -372,11 +386,11 @@ def any_snapshot(random: Random) -> Snapshot:
     fields = snapshot_fields(random, ids, networks, open_port=1890)
     roles = [*ROLES, *OWN_ROLES, "superuser", "__proto__"]
     return Snapshot(
-        site="s", version=1, time=random.choice((0, 2000, 4000)), port=None, keep_auth=False, spool="/spool",
+        site="s", version=1, time=random.choice((0, 2000, 2000, 2000, 4000)), port=None, keep_auth=False, spool="/spool",
         devices={
             key: Entry(ids[at], random.choice(roles), "u", random.choice((0, 1000)), random.choice((3000, 9000)))
             for at, key in enumerate(FINGERPRINTS)
-            if random.random() < 0.8
+            if random.random() < 0.9
         },
         **fields,
     )  # fmt: skip
@@ -386,21 +400,25 @@ def any_facts(random: Random, snapshot: Snapshot) -> Facts:
     """Facts as a request would show them, and some that no parser lets through."""
     seen = facts_of(wire(random, snapshot)).facts
     if random.random() < 0.08:
-        odd = random.choice(("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f"))
+        odd = random.choice(
+            ("", "flows", "/a b", "/a\x00b", "/\xfc", "/\u212a", "//", "/\n", "/flows\n", "*", "/?\x7f")
+        )
         seen = replace(seen, target=odd)
     if random.random() < 0.04:
-        seen = replace(seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130")))
+        seen = replace(
+            seen, host=random.choice(("pi.local\n", "p\u0131", "\u212a", "pi.local ", "\npi", "PI\u0130"))
+        )
     if random.random() < 0.04:
         seen = replace(seen, method=random.choice(("CONNECT", "get", "", "__proto__", "constructor", "GET ")))
     if random.random() < 0.04:
         seen = replace(seen, upgrade=random.choice((" websocket", "webSoc\u212aet", "websocket\n", "ws")))
-    pool = FINGERPRINTS if random.random() < 0.7 else (None, *_ODD_FINGERPRINTS)
+    pool = FINGERPRINTS if random.random() < 0.85 else (None, *_ODD_FINGERPRINTS)
     addresses = _ADDRESSES if random.random() < 0.8 else _ODD_ADDRESSES
     return replace(
         seen,
         certificate=random.choice(pool),
-        verified=random.random() < 0.9,
-        now=random.choice((0, 999, 1000, 2000, 3000, 3001, 9001)),
+        verified=random.random() < 0.95,
+        now=random.choice((0, 999, 1000, *[2000] * 12, 3000, 3001, 9001)),
         peer=random.choice(addresses),
         by_open_port=random.random() < 0.25,
     )

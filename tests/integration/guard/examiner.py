@@ -126,6 +126,7 @@ class Examiner:
 
     def compare_logs(self) -> None:
         """The access log holds what was refused since the last look, all of it and nothing else."""
+
         def found() -> Counter[tuple[Any, ...]]:
             lines: Counter[tuple[Any, ...]] = Counter()
             for one in accesses(self.lock):

@@ -26,7 +26,16 @@ WANTED = int(os.environ.get("REDLATCH_GENERATED") or 5000)
 SEED = int(os.environ.get("REDLATCH_GENERATED_SEED") or 1)
 PER_SNAPSHOT = 150
 LOOKS = 8  # the guard writes its log once a second
-SOURCES = ("127.0.0.1", "127.1.0.1", "127.1.0.2", "127.1.255.255", "127.2.0.4", "127.2.0.5", "127.2.0.9", "127.2.0.10")
+SOURCES = (
+    "127.0.0.1",
+    "127.1.0.1",
+    "127.1.0.2",
+    "127.1.255.255",
+    "127.2.0.4",
+    "127.2.0.5",
+    "127.2.0.9",
+    "127.2.0.10",
+)
 NETWORKS = {
     "home": network("127.1.0.0/16"),
     "desk": network("127.1.0.2", "127.2.0.5-127.2.0.9"),
@@ -87,9 +96,7 @@ def test_the_guard_and_decide_agree(examiner: Examiner) -> None:
         number += 1
         fields = snapshot_fields(random, [one.id for one in known], NETWORKS, open_port)
         fields["networks"] = {name: NETWORKS[name] for name in some(random, list(NETWORKS), 6)}
-        entries = {
-            one.fingerprint: replace(one.entry, role=random.choice([*ROLES, *OWN_ROLES])) for one in known
-        }
+        entries = {one.fingerprint: replace(one.entry, role=random.choice([*ROLES, *OWN_ROLES])) for one in known}
         before = sum(examiner.asked.values())
         examiner.publish(**fields, devices={**entries, **fixed})
         while sum(examiner.asked.values()) - before < PER_SNAPSHOT:

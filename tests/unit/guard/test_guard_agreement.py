@@ -52,7 +52,9 @@ def questions(seed: int) -> tuple[list[dict[str, Any]], Counter[str]]:
     return sets, reasons
 
 
-@pytest.mark.parametrize("version", [pytest.param(one, id=f"node-red-{one}-{node(one).parts[-4]}") for one in VERSIONS])
+@pytest.mark.parametrize(
+    "version", [pytest.param(one, id=f"node-red-{one}-{node(one).parts[-4]}") for one in VERSIONS]
+)
 def test_python_and_javascript_agree(version: Version, tmp_path: Path) -> None:
     """20,000 questions over 250 snapshots: one answer, and no reason that is never given."""
     sets, reasons = questions(SEED)

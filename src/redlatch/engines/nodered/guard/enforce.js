@@ -251,7 +251,7 @@ class Enforcement {
         return true;
       }
       this.log(visitor, req, false, reason, false);
-      if (this.isTold(visitor)) page.answer(req, res, reason, visitor.refused !== null);
+      if (this.isTold(visitor)) page.answer(req, res, reason, { close: visitor.refused !== null, byOpenPort: visitor.byOpenPort });
       else socket.destroy();
     } catch (error) {
       socket.destroy();

@@ -5,6 +5,7 @@
 const { isIPv4, isIPv6 } = require("node:net");
 const { endianness } = require("node:os");
 
+const SLICE = 16384; // intervals that are checked in one go
 const MAGIC = Buffer.from("RLNET1\n\0", "latin1");
 
 /** The address without the IPv6 dress of an IPv4 one. */
@@ -71,25 +72,45 @@ function wordsOf(address) {
   return words[0] === 0 && words[1] === 0 && words[2] === 0xffff ? [words[3]] : words;
 }
 
-/** Compares the address at `at` of a list of IPv6 addresses with `words`. */
-function compare6(list, at, words) {
+/** Compares the address at `at` of a list of IPv6 addresses with the one at `there` of another. */
+function compare6(list, at, other, there) {
   for (let index = 0; index < 4; index++) {
     const one = list[4 * at + index];
-    if (one !== words[index]) return one < words[index] ? -1 : 1;
+    const two = other[4 * there + index];
+    if (one !== two) return one < two ? -1 : 1;
   }
   return 0;
 }
 
+/** The 32-bit words of `bytes`: those bytes themselves where that can be. */
+function wordsIn(bytes) {
+  let own = bytes;
+  if (bytes.byteOffset % 4 !== 0 || endianness() === "BE") {
+    own = Buffer.from(new ArrayBuffer(bytes.length)); // a slice of a pool need not be aligned
+    bytes.copy(own);
+    if (endianness() === "BE") own.swap32();
+  }
+  return new Uint32Array(own.buffer, own.byteOffset, own.length / 4);
+}
+
 class Network {
-  /** `bytes` as redlatch.policy.networks.encode makes them; throws an Error for anything else. */
+  /** `bytes` as redlatch.policy.networks.encode makes them, kept; throws an Error for anything else. */
   constructor(bytes) {
+    for (const _ of this.reading(bytes));
+  }
+
+  /** The same, with pauses of the caller's between two slices: a million addresses take longer than flows may wait. */
+  static async inSlices(bytes, pause) {
+    const made = Object.create(Network.prototype);
+    for (const _ of made.reading(bytes)) await pause();
+    return made;
+  }
+
+  *reading(bytes) {
     if (bytes.length < 16 || bytes.length % 4 !== 0 || !bytes.subarray(0, 8).equals(MAGIC)) {
       throw new Error("a list of addresses is garbled");
     }
-    const copy = Buffer.from(new ArrayBuffer(bytes.length - 8)); // aligned, which a slice of a pool need not be
-    bytes.copy(copy, 0, 8);
-    if (endianness() === "BE") copy.swap32();
-    const words = new Uint32Array(copy.buffer, copy.byteOffset, copy.length / 4);
+    const words = wordsIn(bytes.subarray(8));
     const [n4, n6] = words;
     if (words.length !== 2 + 2 * n4 + 8 * n6) throw new Error("a list of addresses is garbled");
     const at6 = 2 + 2 * n4;
@@ -97,20 +118,18 @@ class Network {
     this.last4 = words.subarray(2 + n4, at6);
     this.first6 = words.subarray(at6, at6 + 4 * n6);
     this.last6 = words.subarray(at6 + 4 * n6);
-    this.check();
-  }
-
-  check() {
-    for (let at = 0; at < this.first4.length; at++) {
-      if (this.first4[at] > this.last4[at] || (at > 0 && this.first4[at] <= this.last4[at - 1])) {
-        throw new Error("a list of addresses is not sorted");
-      }
+    this.heads6 = new Uint32Array(n6); // the first words of first6, side by side: they tell nearly always
+    const { first4, last4, first6, last6, heads6 } = this;
+    for (let at = 0; at < n4; at++) {
+      if (first4[at] > last4[at] || (at > 0 && first4[at] <= last4[at - 1])) throw new Error("a list of addresses is not sorted");
+      if (at % SLICE === SLICE - 1) yield;
     }
-    for (let at = 0; at < this.first6.length / 4; at++) {
-      const first = this.first6.subarray(4 * at, 4 * at + 4);
-      if (compare6(this.last6, at, first) < 0 || (at > 0 && compare6(this.last6, at - 1, first) >= 0)) {
+    for (let at = 0; at < n6; at++) {
+      if (compare6(last6, at, first6, at) < 0 || (at > 0 && compare6(last6, at - 1, first6, at) >= 0)) {
         throw new Error("a list of addresses is not sorted");
       }
+      heads6[at] = first6[4 * at];
+      if (at % SLICE === SLICE - 1) yield;
     }
   }
 
@@ -132,14 +151,17 @@ class Network {
   }
 
   has6(words) {
+    const { heads6, first6, last6 } = this;
+    const [head] = words;
     let low = 0;
-    let high = this.first6.length / 4;
+    let high = heads6.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (compare6(this.first6, middle, words) <= 0) low = middle + 1;
+      const one = heads6[middle];
+      if (one < head || (one === head && compare6(first6, middle, words, 0) <= 0)) low = middle + 1;
       else high = middle;
     }
-    return low > 0 && compare6(this.last6, low - 1, words) >= 0;
+    return low > 0 && compare6(last6, low - 1, words, 0) >= 0;
   }
 }
 

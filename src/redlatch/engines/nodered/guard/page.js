@@ -16,6 +16,7 @@ const AGAIN = `${PLACE}again`; // insist for a while
 const PROBE = `${PLACE}probe`; // 204 for a device; 403 and the reason code for others
 // Reasons that another certificate changes, and that again.js makes the browser forget
 const FORGETTABLE = new Set(["no-certificate", "expired"]);
+const NOT_HERE = "Nobody is asked for a certificate at this port. Who has one uses Node-RED's main port.";
 
 const SCRIPT = `
 const button = document.querySelector("button"), said = document.querySelector("[role=status]");
@@ -38,7 +39,8 @@ button.onclick = async () => {
     await new Promise((done) => setTimeout(done, 200));
   } while (Date.now() < end);
   button.disabled = false;
-  said.textContent = "The browser still shows no other one. If you have just installed it, close all windows of the browser and open it again.";
+  button.focus();
+  said.textContent = "The browser shows no other certificate yet. If you have just installed it, close all windows of the browser and open it again.";
 };
 `;
 
@@ -66,8 +68,8 @@ const STYLE =
 const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 const escape = (text) => text.replace(/[&<>"']/g, (character) => ESCAPES[character]);
 
-function html(code, { text, next }) {
-  const again = FORGETTABLE.has(code)
+function html(code, { text, next }, byOpenPort) {
+  const again = FORGETTABLE.has(code) && !byOpenPort
     ? '<p><button type="button" hidden>I have installed it: try again</button></p><p role="status"></p>' +
       "<noscript><p>Have you just installed it? Close all windows of the browser and open it again: it remembers that it " +
       `had none.</p></noscript><script>${SCRIPT}</script>`
@@ -82,17 +84,18 @@ function html(code, { text, next }) {
 }
 
 /** {type, body} of a refusal; `accept` is the request's Accept header. */
-function render(code, accept) {
-  const reason = reasons[code] || { text: "refused", next: "" };
+function render(code, accept, byOpenPort = false) {
+  let reason = reasons[code] || { text: "refused", next: "" };
+  if (byOpenPort && code === "no-certificate") reason = { text: "this is not open to everybody", next: NOT_HERE };
   if (typeof accept === "string" && accept.includes("text/html")) {
-    return { type: "text/html; charset=utf-8", body: html(code, reason) };
+    return { type: "text/html; charset=utf-8", body: html(code, reason, byOpenPort) };
   }
   return { type: "text/plain; charset=utf-8", body: `refused: ${reason.text} (${code})\n${reason.next}\n` };
 }
 
 /** Answers a request with 403. */
-function answer(req, res, code, close) {
-  const { type, body } = render(code, req.headers.accept);
+function answer(req, res, code, { close = false, byOpenPort = false } = {}) {
+  const { type, body } = render(code, req.headers.accept, byOpenPort);
   res.writeHead(403, {
     ...HEADERS,
     "Content-Type": type,
