@@ -135,7 +135,8 @@ class Home(House):
             self.lateness[phase] += values
         self.late.unlink()
         passed = {**PASSED, "closed": closed, "said": end}
-        self.revocations.append({name: (at - begin) * 1000 for name, at in passed.items()})
+        figures = {name: (at - begin) * 1000 for name, at in passed.items()}
+        self.revocations.append({**figures, "guard": done.force.ms or 0.0})
         return self.revocations[-1]["closed"]
 
     def command(self, number: int) -> float:
