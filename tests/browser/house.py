@@ -99,7 +99,6 @@ class House:
         lines = map(json.loads, log.read_text().splitlines() if log.exists() else [])
         return sum(line["count"] for line in lines if (line["device"], line["reason"]) == (device.id, reason))
 
-
     @contextmanager
     def changed(self, **fields: Any) -> Iterator[None]:
         """Inside it the site is published with these fields, and the guard has taken them up."""

@@ -89,7 +89,11 @@ def raw_of(facts: dict[str, Any]) -> bytes:
     }  # fmt: skip
     lines += [f"{name}: {facts[key]}" for key, name in names.items() if facts[key] is not None]
     if facts["upgrade"] is not None:
-        lines += ["Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+        lines += [
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        ]
     if facts["method"] in ("POST", "PUT", "PATCH"):
         lines.append("Content-Length: 0")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -157,7 +161,9 @@ def test_what_cannot_be_asked_is_known() -> None:
     assert seen == CANNOT
 
 
-@pytest.mark.parametrize("number", [at for at, group in enumerate(VECTORS["sets"]) if group["snapshot"] is not None])
+@pytest.mark.parametrize(
+    "number", [at for at, group in enumerate(VECTORS["sets"]) if group["snapshot"] is not None]
+)
 def test_vectors(examiner: Examiner, number: int) -> None:
     """Every vector that can be asked gets its decision and its reason, from Python and from the guard."""
     lock, people = examiner.lock, People(examiner.lock.site)
