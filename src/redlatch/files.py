@@ -174,7 +174,8 @@ def read_untrusted(path: Path, *, owner_uid: int, max_bytes: int) -> bytes | Non
             f"{path} cannot be trusted: {(error.strerror or str(error)).lower()}", hint=_hint(error)
         ) from error
     state = os.fstat(descriptor)
-    if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1 or state.st_uid != owner_uid:
+    # No name at all is well: it was replaced since it was opened, as the guard does with its claims.
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1 or state.st_uid != owner_uid:
         os.close(descriptor)
         raise FileProblem(
             f"{path} cannot be trusted: not a plain file of Node-RED's user",

@@ -23,7 +23,13 @@ def load() -> Any:
 
 
 faults = load()
-QUICK = ("TLS must have verified it", "it must be in the list", "an error of ours closes", "CONNECT is judged", "mapped addresses")
+QUICK = (
+    "TLS must have verified it",
+    "it must be in the list",
+    "an error of ours closes",
+    "CONNECT is judged",
+    "mapped addresses",
+)
 pytestmark = pytest.mark.skipif(
     "REDLATCH_TEST_GUARD" in os.environ, reason="these tests are about the guard, not about a copy with a fault"
 )

@@ -66,7 +66,7 @@ def add(session: Session, *, dry_run: bool, force: bool, yes: bool, **told: Any)
     _say(session, change)
     if not dry_run and change.changed:
         if change.question:
-            session.confirm(f"{change.question}. Add the rule?", yes=yes)
+            session.confirm("Add the rule?", yes=yes)
         change = rules.add(site, wanted, force=force)
     _done(session, change, "the rule is there already" if not change.changed else "")
 
@@ -99,7 +99,7 @@ def remove(session: Session, rule_id: int, yes: bool) -> None:
     change = rules.remove(site, rule_id, dry_run=True)
     _say(session, change, verb="removes")
     if change.question:
-        session.confirm(f"{change.question}. Remove the rule?", yes=yes)
+        session.confirm("Remove the rule?", yes=yes)
     _done(session, rules.remove(site, rule_id))
 
 
@@ -126,7 +126,7 @@ def open_port(session: Session, port: str | None, yes: bool) -> None:
     _say(session, change)
     if change.changed:
         if change.question:
-            session.confirm(f"{change.question}. Close the port?", yes=yes)
+            session.confirm("Close the port?", yes=yes)
         change = rules.set_open_port(site, wanted)
     same = "there is none" if wanted is None else f"it is port {wanted}"
     _done(session, change, f"{same} already" if not change.changed else "")
@@ -142,7 +142,7 @@ def _say(session: Session, change: Change, *, verb: str = "adds") -> None:
     out = session.out
     if change.shown is not None and change.changed:
         out.line(f"{verb} the rule: {change.shown.sentence}", style="strong")
-    for remark in change.remarks:
+    for remark in (*change.remarks, *([change.question] if change.question else [])):
         out.warning(remark)
 
 
@@ -162,8 +162,6 @@ def _done(session: Session, change: Change, nothing: str = "") -> None:
     if nothing:
         out.line(nothing + number)
     elif change.force is None:
-        if change.question:
-            out.warning(change.question)
         out.line("nothing was changed (--dry-run)")
     else:
         out.line(f"done{number}", style="good")

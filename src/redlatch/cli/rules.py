@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -28,8 +29,10 @@ def export(session: Session) -> None:
 
     text = exchange.export(session.site())
     session.out.document({"toml": text})
-    for line in text.splitlines():
-        session.out.line(line)
+    if not session.out.as_json:
+        # TOML is UTF-8, whatever the terminal's encoding is; the writer leaves nothing in it that steers one
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.flush()
 
 
 @command(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from redlatch.cli.framework import command
 from redlatch.cli.output import day
 from redlatch.cli.session import Session
+
+if TYPE_CHECKING:
+    from redlatch.operations.status import Status
 
 _STRANGERS = {
     "strict": "get nothing",
@@ -41,6 +45,7 @@ def status(session: Session) -> None:
             ("settings", found.settings_file),
             ("strangers", _STRANGERS[found.mode]),
             ("devices", str(found.devices)),
+            *([("without a key", _keyless(found))] if found.keyless else []),
             ("recorded", f"version {found.recorded}"),
             ("published", "nothing" if found.published is None else f"version {found.published}"),
             (
@@ -54,3 +59,9 @@ def status(session: Session) -> None:
     )
     for warning in found.warnings:
         out.line(f"attention: {warning}", style="warn")
+
+
+def _keyless(found: Status) -> str:
+    many = "1 rule lets" if found.keyless == 1 else f"{found.keyless} rules let"
+    where = "" if found.open_port is None else f", by port {found.open_port} alone"
+    return f"{many} somebody in{where}: redlatch map shows what"

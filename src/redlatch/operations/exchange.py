@@ -42,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What applying a file changes: `changes` in words, each with "+" or "-" before it; what to ask, and to know."""
+    """What applying a file changes: `changes` in words, "+" or "-" before each; what to ask and to know."""
 
     changes: tuple[str, ...]
     question: str

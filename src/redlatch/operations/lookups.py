@@ -121,9 +121,16 @@ def first(
     return {name: found[name] for name in names}
 
 
-def with_answers(row: NetworkRow, listed: Listed, resolved: Mapping[str, Any]) -> tuple[NetworkRow, bytes]:
-    """The network with these entries and answers, and its table of addresses."""
-    network = listed.network({name: one["addresses"] for name, one in resolved.items()})
+def addresses(listed: Listed, resolved: Mapping[str, Any]) -> policy.Network:
+    """All addresses of a network with these entries and answers."""
+    return listed.network({name: one["addresses"] for name, one in resolved.items()})
+
+
+def with_answers(
+    row: NetworkRow, listed: Listed, resolved: Mapping[str, Any], *, held: policy.Network | None = None
+) -> tuple[NetworkRow, bytes]:
+    """The network with these entries and answers, and its table of addresses (`held`, where they are known)."""
+    network = addresses(listed, resolved) if held is None else held
     table = policy.encode(network)
     changed = replace(
         row,

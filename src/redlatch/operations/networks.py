@@ -99,13 +99,13 @@ def add(
         new = listed.take(given)
         lists.check_size(listed, f"the network {name}")
         resolved = lookups.first(listed.names, answers, now=now, known=known)
-        row, table = lookups.with_answers(_row(name), listed, resolved)
-        compiled = decode(table)
+        held = lookups.addresses(listed, resolved)
+        row, table = lookups.with_answers(_row(name), listed, resolved, held=held)
         tx.put_network(row, table)
         tx.record("network.changed", name=name, added=len(new), entries=len(listed.entries), what=new[:_RECORDED])
-        notes = _notes(name, given, new, before, listed, compiled)
+        notes = _notes(name, given, new, before, listed, held)
         notes += [f"{one} does not resolve and holds nobody until it does: {why}" for one, why in failing.items()]
-        shown = _shown(tx, row, compiled, traffic.seen(site))
+        shown = _shown(tx, row, held, traffic.seen(site))
     return Changed(shown, len(new), 0, tuple(notes), enforce(site))
 
 
@@ -138,11 +138,12 @@ def remove(site: Site, name: str, entries: Sequence[str] = ()) -> Changed:
                 _take_out(listed, name, entry)
             removed = len(wanted.entries)
             resolved = {one: known for one, known in row.resolved.items() if one in listed.names}
-            row, table = lookups.with_answers(row, listed, resolved)
+            held = lookups.addresses(listed, resolved)
+            row, table = lookups.with_answers(row, listed, resolved, held=held)
             tx.put_network(row, table)
             what = list(wanted.entries)[:_RECORDED]
             tx.record("network.changed", name=name, removed=removed, entries=len(listed.entries), what=what)
-            shown = _shown(tx, row, decode(table), traffic.Seen())
+            shown = _shown(tx, row, held, traffic.Seen())
     lookups.mark(site)
     notes = () if listed.entries or not entries else (f"{name} is empty and holds nobody",)
     return Changed(shown, 0, removed, notes, enforce(site))

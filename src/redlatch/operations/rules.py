@@ -49,7 +49,7 @@ class Change:
     """What a change of the rules would do, or did.
 
     `changed` is false when everything is so already. `question` is what to ask before it, "" where it needs no
-    asking; `remarks` are what to know about it. `force` is None before it happened.
+    asking; `remarks` are what to know about it. `force` is None where nothing happened.
     """
 
     shown: Shown | None
@@ -66,9 +66,10 @@ def add(site: Site, wanted: Wanted, *, force: bool = False, dry_run: bool = Fals
     With `dry_run` it says what it would do. Errors: NotFound (role, network, device), InvalidInput, Conflict (it
     would open everything; or, without `force`, a network in it stands for everybody).
     """
-    if dry_run:
-        with site.store.read() as view:
-            return _considered(site, view, wanted, force=force)[1]
+    with site.store.read() as view:
+        change = _considered(site, view, wanted, force=force)[1]
+    if dry_run or not change.changed:
+        return change
     with changing(site) as tx:
         rule, change = _considered(site, tx, wanted, force=force)
         config = Config.of(tx.site().config)
@@ -198,15 +199,15 @@ def lockout(before: Iterable[Rule], after: Iterable[Rule]) -> str:
 
 def set_open_port(site: Site, port: int | None, *, dry_run: bool = False) -> Change:
     """Opens the port that asks nobody for a certificate, or (None) closes it. Errors: InvalidInput, Conflict."""
-    if dry_run:
-        with site.store.read() as view:
-            return _with_port(view, port)
+    with site.store.read() as view:
+        change = _with_port(view, port)
+    if dry_run or not change.changed:
+        return change
     with changing(site) as tx:
         change = _with_port(tx, port)
-        if change.changed:
-            old = Config.of(tx.site().config).open_port
-            set_config(tx, open_port=port)
-            tx.record("open-port.changed", old=old, new=port)
+        old = Config.of(tx.site().config).open_port
+        set_config(tx, open_port=port)
+        tx.record("open-port.changed", old=old, new=port)
     return replace(change, force=enforce(site))
 
 

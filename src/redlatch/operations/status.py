@@ -23,6 +23,7 @@ class Status:
     """`locked` is true only when settings.js was loaded, as its user, with the guard in it, and nothing that the
     guard does not speak for answers on Node-RED's port. `recorded`,
     `published` and `in_force` are the versions of store, file and (by the guard's claim) guard, None for none.
+    `keyless` is how many rules let somebody in without a certificate, by `open_port` alone where there is one.
     """
 
     locked: bool
@@ -31,6 +32,8 @@ class Status:
     url: str
     hosts: tuple[str, ...]
     devices: int
+    keyless: int
+    open_port: int | None
     recorded: int
     published: int | None
     in_force: int | None
@@ -48,6 +51,7 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
     with site.store.read() as view:
         recorded = view.site().revision
         count = sum(view.device_count_by_role().values())
+        keyless = sum(rule.anyone for rule in view.rules())
     if published is not None and published != recorded:
         warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
     claim = _claim(site, target, recorded, warnings)
@@ -67,6 +71,8 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
         url=f"https://{config.hosts[1] if len(config.hosts) > 1 else config.machine}:{target.listen_port}",
         hosts=config.hosts,
         devices=count,
+        keyless=keyless,
+        open_port=config.open_port,
         recorded=recorded,
         published=published,
         in_force=claim.version if claim else None,

@@ -39,6 +39,13 @@ class Listed:
 
     def take(self, other: Listed) -> list[str]:
         """Takes over what `other` has more, and its comments; returns the entries that are new."""
+        if not self.entries:  # without a second million of everything
+            self.entries, self.intervals, self.names = (
+                dict(other.entries),
+                list(other.intervals),
+                list(other.names),
+            )
+            return list(self.entries)
         new = [entry for entry in other.entries if entry not in self.entries]
         for entry, comment in other.entries.items():
             if comment or entry not in self.entries:

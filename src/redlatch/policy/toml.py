@@ -1,7 +1,7 @@
 """Rules, networks, roles and origins as TOML: a small writer, and a reader that names what it does not know.
 
-The standard library reads TOML and does not write it. What is written here is a few kinds of value; every string is
-a basic one (TOML 1.0, "String"), with whatever is no plain text escaped.
+The standard library reads TOML and does not write it. What is written here is a few kinds of value; every string
+is a basic one (TOML 1.0, "String"), with whatever is no plain text escaped.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _NETWORK: Final = ("file", "stored")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a network's entries come from: `entries` themselves, a `file`, or the list `stored` here (SHA-256 of its
-    text). One of the three.
+    """Where a network's entries come from: `entries` themselves, a `file`, or the list `stored` here (SHA-256 of
+    its text). One of the three.
     """
 
     entries: tuple[str, ...] | None = None
@@ -142,7 +142,7 @@ def read(data: bytes, *, source: str) -> Wanted:
     return Wanted(
         open_port=port,
         origins=_texts(found, "origins", source),
-        roles={name: _text(base, f"the role {name!r} in {source}") for name, base in _table(found, "roles", source)},
+        roles={name: _text(base, f"role {name!r} in {source}") for name, base in _table(found, "roles", source)},
         networks={name: _read_source(one, f"the network {name!r} in {source}")
                   for name, one in _table(found, "networks", source)},
         rules=tuple(_read_rule(one, f"rule {number} in {source}") for number, one in enumerate(rules, 1)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +125,48 @@ def test_flows_cannot_name_them_an_area(routes: list[tuple[str, str]]) -> None:
         ]  # fmt: skip
         found = areas(nodes, node_root="/", admin_root="/", settings_path=None, static=[path])
         assert path.rstrip("/") not in {*found.dashboards, *found.http_in, *found.static, *found.websockets}, route
+
+
+_LITERAL = ("/hello", "/a~b!c&d'e,f=g@h-i_j.k", "/caf%C3%A9/%20x", "/light/:room/on", "/with/slash/")
+_ODD = ("/f*", "/g?h", "/i+j", "/k/:l-:m", "/n(o|p)", "/q/:r(\\d+)", "/:any/only")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_area_is_what_the_endpoints_answer(version: Version, tmp_path: Path) -> None:
+    """A real Express answers the literal ones at their own path; others answer elsewhere too, and are left out."""
+    flows: list[dict[str, Any]] = [{"id": "t", "type": "tab"}]
+    for number, url in enumerate((*_LITERAL, *_ODD)):
+        flows += [
+            {"id": f"i{number}", "z": "t", "type": "http in", "url": url, "method": "get",
+             "wires": [[f"f{number}"]]},
+            {"id": f"f{number}", "z": "t", "type": "function", "outputs": 1, "wires": [[f"o{number}"]],
+             "func": f"msg.payload = {json.dumps(url)};\nreturn msg;"},
+            {"id": f"o{number}", "z": "t", "type": "http response"},
+        ]  # fmt: skip
+    flows.append({"id": "ws", "type": "websocket-listener", "path": "ws/", "wholemsg": "false"})
+    found = areas(flows, node_root="/", admin_root="/", settings_path=None)
+    assert found.http_in == tuple(sorted(url.rstrip("/") for url in _LITERAL))
+    user_dir = tmp_path / "user"
+    write_settings(user_dir, flows=flows)
+    with NodeRed(version, user_dir) as node_red:
+
+        def get(path: str, **headers: str) -> tuple[int, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", node_red.port, timeout=10)
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode() if answer.status != 101 else ""
+
+        for url in _LITERAL:
+            assert get(url.replace(":room", "kitchen")) == (200, url)
+        for path, url in (
+            ("/fxyz", "/f*"), ("/h", "/g?h"), ("/iij", "/i+j"), ("/k/a-b", "/k/:l-:m"), ("/np", "/n(o|p)"),
+            ("/q/7", "/q/:r(\\d+)"), ("/whatever/only", "/:any/only"),
+        ):  # fmt: skip
+            assert get(path) == (200, url)
+            assert classify(path, websocket=False, admin_root="/", areas=found) == Area.EDITOR
+        upgrade = {
+            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        }  # fmt: skip
+        assert found.websockets == ("/ws/",)
+        assert get("/ws/", **upgrade)[0] == 101

@@ -203,8 +203,9 @@ def _endpoints(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findin
             "http-in",
             "breaks" if writes else "changes",
             f"{len(inputs)} http-in endpoint(s) need a certificate from whatever calls them: {_list(shown)}",
-            "give each caller a certificate (redlatch device add NAME --role admin --format pem); webhooks of "
-            "services on the internet cannot have one and stop",
+            "give each caller a certificate (redlatch device add NAME --role thing --format pem) and a rule (redlatch "
+            "rule add --role thing --area http-in); for webhooks that cannot have one: redlatch rule add --anyone "
+            "--path PATH --method POST",
             _ids(inputs),
         )
     sockets = [n for n in flows if n.get("type") == "websocket-listener"]
@@ -246,13 +247,23 @@ _LISTENERS: dict[str, Callable[[Node], bool]] = {
 }
 
 
+def own_ports(flows: Sequence[Node]) -> list[tuple[str, str]]:
+    """(kind of node, port or "") of every node that runs and opens a port of its own, in words."""
+    return [_port(node) for node in _listening(running(flows))]
+
+
+def _listening(flows: Sequence[Node]) -> list[Node]:
+    return [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
+
+
+def _port(node: Node) -> tuple[str, str]:
+    return _text(node.get("type"), 30), _text(node.get("port") or node.get("mqtt_port") or "", 8)
+
+
 def _outside(flows: Sequence[Node]) -> Iterator[Finding]:
-    listening = [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
+    listening = _listening(flows)
     if listening:
-        shown = [
-            f"{_text(n.get('type'), 30)} {_text(n.get('port') or n.get('mqtt_port') or '', 8)}".strip()
-            for n in listening
-        ]
+        shown = [" ".join(_port(n)).strip() for n in listening]
         yield Finding(
             "own-ports",
             "outside",

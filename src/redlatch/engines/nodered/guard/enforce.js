@@ -146,6 +146,7 @@ class Enforcement {
         this.logRefusal(ticket.address, null, "no-certificate");
         return;
       }
+      if (!ticket.byOpenPort && this.again.turnsBack(ticket.address, ticket.raw)) return;
       ticket.optional = asks !== "required";
       server.requestCert = asks !== "none";
       server.rejectUnauthorized = asks === "required";
@@ -174,6 +175,7 @@ class Enforcement {
       if (certificate !== undefined) {
         visitor.fingerprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
         visitor.verified = socket.authorized === true;
+        visitor.dates = REFUSED_BY_TLS[socket.authorizationError] || null;
       }
       visitor.refresh(this.policy);
       // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
@@ -252,7 +254,7 @@ class Enforcement {
         return true;
       }
       this.log(visitor, req, false, reason, false);
-      if (this.isTold(visitor)) page.answer(req, res, reason, visitor.refused !== null);
+      if (this.isTold(visitor)) page.answer(req, res, reason, { close: visitor.refused !== null, byOpenPort: visitor.byOpenPort });
       else socket.destroy();
     } catch (error) {
       socket.destroy();

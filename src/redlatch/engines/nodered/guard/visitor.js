@@ -11,6 +11,7 @@ class Visitor {
     this.counted = ticket; // at the door; null once it is a device, or a rule let something of it in
     this.fingerprint = null; // proved by the handshake, also on a resumed session
     this.verified = false;
+    this.dates = null; // "expired" or "not-yet-valid", when TLS did not verify it for its dates
     this.policy = undefined; // the one that the next five are from
     this.entry = null; // of a device
     this.stranger = "no-certificate"; // why it is no device, or null
@@ -42,6 +43,9 @@ class Visitor {
       return;
     }
     this.stranger = policy.certificate(this.fingerprint, this.verified, Math.floor(Date.now() / 1000));
+    if (this.stranger === "untrusted-certificate" && this.dates !== null) {
+      this.stranger = policy.entry(this.fingerprint) === null ? "unknown-certificate" : this.dates; // no less refused
+    }
     if (this.stranger === null) this.entry = policy.entry(this.fingerprint);
     this.grants = policy.grants(this.entry, this.address, this.byOpenPort);
     this.refused = this.grants.isEmpty ? this.stranger : null;
