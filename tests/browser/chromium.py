@@ -79,10 +79,6 @@ class Chromium:
         secret.write_text(password)
         self._nss("pk12util", "-i", str(given), "-w", str(secret))
 
-    def uninstall(self, name: str) -> None:
-        """Removes a certificate and its key."""
-        self._nss("certutil", "-F", "-n", name)
-
     def store(self) -> str:
         """What certutil lists as the store's content."""
         return self._nss("certutil", "-L")
