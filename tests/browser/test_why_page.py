@@ -1,4 +1,4 @@
-"""The page that says why somebody is not let in, in a real Chromium, and the way out of what that browser remembers."""
+"""The page that says why, in a real Chromium, and the way out of what that browser remembers."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ FROM_OUTSIDE: Final = """async (url) => {
     navigator.sendBeacon(url);
     const frame = Object.assign(document.createElement('iframe'), {src: url, name: 'inside'});
     const loaded = new Promise((done) => { frame.onload = done; });
-    document.body.append(frame, Object.assign(document.createElement('form'), {method: 'POST', action: url, target: 'inside'}));
+    const form = document.createElement('form');
+    document.body.append(frame, Object.assign(form, {method: 'POST', action: url, target: 'inside'}));
     await loaded;
     const again = new Promise((done) => { frame.onload = done; });
-    document.querySelector('form').submit();
+    form.submit();
     await again;
     try { read.push(frame.contentDocument.body.textContent); } catch {}
     return read.join('');
@@ -130,7 +131,7 @@ def test_a_stranger_reads_why(told: House, page: Page, tmp_path: Path, scheme: s
 
 
 def test_who_has_none_stays_on_the_page(told: House, page: Page) -> None:
-    """The button of a browser that really has none ends with a message on the same page, never on an error page."""
+    """The button of who really has none ends with a message on the same page, never on an error page."""
     page.goto(told.url)
     ended: list[str] = []
     page.on("framenavigated", lambda frame: ended.append(frame.url))
