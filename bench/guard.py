@@ -19,19 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.support.clients import Connection, context, request
+from bench.common import HELLO, TAB, centile, handshakes, in_turn, measure, node, ratio, requests
+from tests.support.clients import Connection, request
 from tests.support.nodered import VERSIONS, NodeRed, Version, write_settings
 from tests.support.site import Device, Site
 
 PATHS = {"http-in": "/hello", "editor API": "/settings"}
-
-
-def _node(identity: str, kind: str, wires: list[list[str]], **fields: Any) -> dict[str, Any]:
-    return {"id": identity, "type": kind, "z": "tab", "name": "", "x": 1, "y": 1, "wires": wires, **fields}
 
 
 # A timer of a flow that notes how late it came, and an endpoint that tells and forgets
@@ -47,13 +43,12 @@ const timer = setInterval(() => {
 context.set("timer", timer);
 """
 FLOWS = [
-    {"id": "tab", "type": "tab", "label": "bench"},
-    _node("in", "http in", [["out"]], url="/hello", method="get"),
-    _node("out", "http response", []),
-    _node("late-in", "http in", [["late"]], url="/late", method="get"),
-    _node("late", "function", [["late-out"]], outputs=1, initialize=_TIMER, finalize="", libs=[],
-          func='msg.payload = {late: flow.get("late") || []}; flow.set("late", []); return msg;'),
-    _node("late-out", "http response", []),
+    TAB,
+    *HELLO,
+    node("late-in", "http in", [["late"]], url="/late", method="get"),
+    node("late", "function", [["late-out"]], outputs=1, initialize=_TIMER, finalize="", libs=[],
+         func='msg.payload = {late: flow.get("late") || []}; flow.set("late", []); return msg;'),
+    node("late-out", "http response", []),
 ]  # fmt: skip
 
 
@@ -79,52 +74,14 @@ class Pair:
         yield "unguarded", self.unguarded
 
 
-def cpu(pid: int) -> float:
-    """Seconds of CPU that the process has used."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
-
-
-def measure(red: NodeRed, work: Callable[[], int]) -> float:
-    """Microseconds of CPU per piece of work."""
-    before = cpu(red.pid)
-    count = work()
-    time.sleep(0.05)  # what the server still does after the last answer counts too
-    return (cpu(red.pid) - before) / count * 1e6
-
-
-def requests(port: int, device: Device, path: str, count: int) -> int:
-    line = f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: */*\r\n\r\n".encode()
-    with Connection(port, device) as connection:
-        for _ in range(count):
-            connection.send(line)
-            assert connection.response().status == 200
-    return count
-
-
-def handshakes(port: int, device: Device, count: int) -> int:
-    made = context(device)
-    for _ in range(count):
-        with Connection(port, with_context=made) as connection:
-            assert not connection.socket.session_reused
-    return count
-
-
 def compare(pair: Pair, rounds: int, work: Callable[[NodeRed], int]) -> tuple[float, float, float]:
-    """Medians (guarded, unguarded) and the median of the rounds' ratios; the order changes from round to round."""
-    figures: dict[str, list[float]] = {"guarded": [], "unguarded": []}
-    for number in range(rounds + 1):
-        order = list(pair.each())
-        for name, red in order if number % 2 else reversed(order):
-            figure = measure(red, lambda red=red: work(red))  # type: ignore[misc]
-            if number:  # the first round warms up
-                figures[name].append(figure)
-    ratios = [one / other for one, other in zip(figures["guarded"], figures["unguarded"], strict=True)]
-    medians = {name: statistics.median(values) for name, values in figures.items()}
-    return medians["guarded"], medians["unguarded"], statistics.median(ratios)
+    """Medians (guarded, unguarded) and the median of the rounds' ratios."""
+    figures = in_turn(
+        {name: lambda red=red: measure(red, lambda: work(red)) for name, red in pair.each()},  # type: ignore[misc]
+        rounds,
+    )
+    one, other = figures["guarded"], figures["unguarded"]
+    return statistics.median(one), statistics.median(other), ratio(one, other)
 
 
 def revocations(pair: Pair, count: int) -> list[float]:
@@ -182,11 +139,6 @@ def flood(red: NodeRed, device: Device, seconds: float, threads: int) -> tuple[l
         attacker.join()
     late = request(red.port, "GET", "/late", device).json()["late"]
     return late, round(sum(answered) / seconds)
-
-
-def centile(values: list[Any], share: float) -> float:
-    ordered = sorted(values)
-    return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))])
 
 
 def main() -> None:

@@ -200,7 +200,7 @@ def spoken(document: Path) -> Iterator[list[str]]:
     for line in lines:
         match = re.match(r"(?:\$ |# )?(?:sudo )?(redlatch .*)", line.strip())
         if match and not match[1].startswith("redlatch will"):
-            yield shlex.split(match[1].partition(" # ")[0].replace("...", ""))
+            yield shlex.split(match[1].replace("...", ""), comments=True)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -41,8 +41,9 @@ _EDITOR_SEGMENTS: Final = frozenset(
         "theme", "types", "udp-ports", "vendor",
     }
 )  # fmt: skip
-# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear).
-_EDITOR_PREFIXES: Final = ("/dashboard/chart",)
+# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear, and
+# PATCH /dashboard/api/v1/:id/flows, which deploys).
+_EDITOR_PREFIXES: Final = ("/dashboard/api", "/dashboard/chart")
 
 
 def is_target(target: str) -> bool:

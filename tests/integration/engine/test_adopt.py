@@ -131,7 +131,7 @@ def test_inspection_describes_what_the_person_set(home: Home) -> None:
         before, guard_version=None
     )
     assert (before.admin_auth, before.admin_root, before.node_root) == ("credentials", "/red", "/api")
-    assert before.dashboards == ("/api/dashboard", "/api/panel")
+    assert before.areas.dashboards == ("/api/dashboard", "/api/panel")
     assert before.static == (("/home/pi/pictures/", "/"),)
     assert (before.node_auth, before.projects, before.https) == (True, True, "none")
 

@@ -126,11 +126,23 @@ test("a listed certificate that TLS did not verify is refused", () => {
 });
 
 test("without a snapshot nobody passes", () => {
-  const { server, seen } = guarded({ snapshot: null });
+  const reasons = [];
+  const claims = { access: (line) => reasons.push(line.reason), inForce() {}, connectionsChanged() {}, start() {} };
+  const { server, seen } = guarded({ snapshot: null, claims });
   const from = socket(FINGERPRINT);
   server.emit("secureConnection", from);
   assert.ok(from.destroyed);
   assert.deepStrictEqual(seen, []);
+  assert.deepStrictEqual(reasons, ["no-snapshot"]);
+});
+
+test("a stranger whom no rule knows is told of the certificate, whatever else is wrong", () => {
+  const { server } = guarded({ snapshot: { ...SNAPSHOT, mode: "explain" } });
+  const from = socket(undefined);
+  server.emit("secureConnection", from);
+  const res = { writeHead() {}, end: (body) => (res.body = body) };
+  server.emit("request", req(from, { headers: { host: "evil.example" } }), res);
+  assert.match(res.body, /\(no-certificate\)/);
 });
 
 test("an error of ours closes the connection and reaches nobody", () => {

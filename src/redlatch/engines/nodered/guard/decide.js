@@ -3,14 +3,14 @@
 // tests/vectors/decide.json. Pure: no clock, no file, no socket.
 //
 // Who asks and from where stay the same for a whole connection. So the rules that apply to it are found once and put
-// together as Grants; those are shared by all connections with the same rules, and keep what they reach per target. A
+// together as Grants; those are shared by all connections with the same rules, and keep what they reach per path. A
 // request then costs one look-up, whatever the number of rules, networks and devices.
 
 const { isIPv4, isIPv6 } = require("node:net");
 const { wordsOf } = require("./networks.js");
 const { below, classify, isCanonical, isEditors, isTarget, pathOf } = require("./paths.js");
 
-const CACHED = 1024; // targets per generation
+const CACHED = 1024; // paths per generation
 const CACHED_LENGTH = 256;
 const MOST_GRANTS = 1024; // combinations of rules that are kept
 
@@ -44,12 +44,16 @@ class Rule {
     if (rule.area === "editor-read") this.methods &= READS;
   }
 
-  reaches(path, area, adminRoot) {
-    if (this.path !== null) return isCanonical(path) && !isEditors(path, adminRoot) && below(path, this.path);
+  /** `isNamed`: whether a rule may name this path at all, see mayBeNamed. */
+  reaches(path, area, isNamed) {
+    if (this.path !== null) return isNamed && below(path, this.path);
     if (this.area === "editor") return isEditor(area);
     return this.area === "all" || this.area === area;
   }
 }
+
+/** Only areas reach what the editor owns and what is not canonical. */
+const mayBeNamed = (path, adminRoot) => isCanonical(path) && !isEditors(path, adminRoot);
 
 /** What the rules that apply to a connection let through. */
 class Grants {
@@ -58,36 +62,42 @@ class Grants {
     this.rules = rules;
     this.isEmpty = rules.length === 0;
     this.permission = permissionOf(rules);
-    this.young = new Map(); // target -> bits, two generations: bounded, and no bookkeeping per look-up
+    this.young = new Map(); // path -> bits, two generations: bounded, and no bookkeeping per look-up
     this.old = new Map();
   }
 
   /** The methods that may be used on a target (with WEBSOCKET: and an upgrade), or BAD. */
   reach(target) {
-    let found = this.young.get(target);
+    const query = target.indexOf("?");
+    if (query < 0) return this.reachOf(target, target);
+    return isTarget(target) ? this.reachOf(target.slice(0, query), target) : BAD;
+  }
+
+  reachOf(path, target) {
+    let found = this.young.get(path);
     if (found !== undefined) return found;
-    found = this.old.get(target);
-    if (found === undefined) found = this.reachOf(target);
-    if (target.length <= CACHED_LENGTH) {
+    found = this.old.get(path);
+    if (found === undefined) found = this.judge(path);
+    if (target.length <= CACHED_LENGTH) { // of the target: its path may be a slice that keeps all of it in memory
       if (this.young.size >= CACHED) {
         this.old = this.young;
         this.young = new Map();
       }
-      this.young.set(target, found);
+      this.young.set(path, found);
     }
     return found;
   }
 
-  reachOf(target) {
-    if (!isTarget(target)) return BAD;
-    const path = pathOf(target);
+  judge(path) {
+    if (!isTarget(path)) return BAD;
     const { admin_root: adminRoot, areas } = this.snapshot;
     const plain = classify(path, false, adminRoot, areas);
     const upgraded = classify(path, true, adminRoot, areas);
+    const isNamed = mayBeNamed(path, adminRoot);
     let bits = 0;
     for (const rule of this.rules) {
-      if (rule.reaches(path, plain, adminRoot)) bits |= rule.methods;
-      if (rule.reaches(path, upgraded, adminRoot) && rule.methods & BITS.GET) bits |= WEBSOCKET;
+      if (rule.reaches(path, plain, isNamed)) bits |= rule.methods;
+      if (rule.reaches(path, upgraded, isNamed) && rule.methods & BITS.GET) bits |= WEBSOCKET;
     }
     return bits;
   }
@@ -143,7 +153,7 @@ class Policy {
     if (entry === null) return false;
     return (
       rule.anyDevice || rule.devices.has(entry.id) || rule.roles.has(entry.role) ||
-      (this.likes.has(entry.role) && rule.roles.has(this.likes.get(entry.role)))
+      rule.roles.has(this.likes.get(entry.role))
     );
   }
 
@@ -218,8 +228,9 @@ class Policy {
     if (!(bitOf(method) & READS) && isEditor(area) && grants.rules.some((rule) => rule.area === "editor-read")) {
       return "read-only";
     }
+    const isNamed = mayBeNamed(path, adminRoot);
     const reaching = this.rules.filter(
-      (rule) => this.speaksOf(rule, entry, byOpenPort) && rule.reaches(path, area, adminRoot),
+      (rule) => this.speaksOf(rule, entry, byOpenPort) && rule.reaches(path, area, isNamed),
     );
     if (reaching.some((rule) => grants.rules.includes(rule))) return "wrong-method";
     return reaching.some((rule) => rule.methods & bitOf(method)) ? "wrong-network" : "no-rule";

@@ -223,7 +223,7 @@ class Enforcement {
     return visitor !== undefined && visitor.isLetIn(this.policy);
   }
 
-  /** {user, permission} of who is behind this visitor now, for single sign-on, or null. */
+  /** Node-RED's user behind this visitor now, for single sign-on, or null. */
   lookup(visitor) {
     return visitor.isLetIn(this.policy) ? visitor.user : null;
   }
@@ -235,7 +235,8 @@ class Enforcement {
     try {
       const visitor = socket[VISITOR];
       if (visitor === undefined) throw new Error("a request on a connection that nobody looked at");
-      const reason = visitor.judge(this.policy, req, req.headers.upgrade);
+      // An Upgrade that Connection does not ask for comes as a plain request, which no right to a websocket lets through
+      const reason = visitor.judge(this.policy, req, req.headers.upgrade === undefined ? undefined : "");
       if (req.url.startsWith(page.PLACE) && this.isTold(visitor) && this.again.answers(visitor, this.policy, req, res)) {
         return false;
       }
@@ -344,7 +345,7 @@ class Enforcement {
       if (!visitor.isWhoCameIn()) return false;
       const { request } = visitor;
       if (request === null) return true;
-      const upgrade = visitor.websocket ? request.headers.upgrade || "" : request.headers.upgrade;
+      const upgrade = visitor.websocket ? request.headers.upgrade || "" : undefined;
       return visitor.judge(policy, request, upgrade) === "ok";
     } catch (error) {
       this.report(error);

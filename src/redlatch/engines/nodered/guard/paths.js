@@ -22,7 +22,7 @@ const EDITOR_SEGMENTS = new Set([
   "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "resources", "settings",
   "theme", "types", "udp-ports", "vendor",
 ]);
-const EDITOR_PREFIXES = ["/dashboard/chart"];
+const EDITOR_PREFIXES = ["/dashboard/api", "/dashboard/chart"];
 
 const EDITOR = "editor"; // the strictest: stands for everything unknown
 const EDITOR_READ = "editor-read";

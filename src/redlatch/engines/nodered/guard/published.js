@@ -6,7 +6,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { performance } = require("node:perf_hooks");
-const { load } = require("./snapshot.js");
+const { load, readList } = require("./snapshot.js");
 const { loadServer, loadDeviceCa } = require("./credentials.js");
 
 const POLL_MS = 1000;
@@ -24,6 +24,8 @@ class Published {
     this.seen = new Map(); // file -> what stat said when it was read last
     this.watcher = null;
     this.timer = null;
+    this.lists = null; // digest -> Network, read beforehand; null as long as nobody waits for us
+    this.preparing = false;
   }
 
   /** Reads every file that changed. Returns the names of those that now count in a new form. */
@@ -42,7 +44,9 @@ class Published {
       if (this.seen.get(name) === stamp && !this.problems.has(name)) continue;
       this.seen.set(name, stamp);
       try {
-        if (this.take(name, file)) changed.push(name);
+        const taken = this.take(name, file);
+        if (taken === null) continue;
+        if (taken) changed.push(name);
         this.problems.delete(name);
       } catch (error) {
         this.problems.set(name, `${name}: ${explain(error)}`);
@@ -51,17 +55,37 @@ class Published {
     return changed;
   }
 
+  /** Whether the file counts in a new form; null: that is not known yet. */
   take(name, file) {
     if (name === SNAPSHOT) {
-      const found = load(this.folder, name, this.snapshot);
+      const found = load(this.folder, name, this.snapshot, this.lists);
       if (found === null) return false;
+      if (found.missing !== undefined) {
+        this.prepare(found.missing);
+        return null;
+      }
       this.snapshot = found;
+      if (this.lists !== null) this.lists.clear();
     } else if (name === SERVER) {
       this.server = loadServer(file);
     } else {
       this.deviceCa = loadDeviceCa(file);
     }
     return true;
+  }
+
+  /** Reads long lists of addresses while the flows go on, and then takes up the newest snapshot. */
+  async prepare(files) {
+    if (this.preparing) return;
+    this.preparing = true;
+    try {
+      for (const file of files) this.lists.set(path.basename(file), await readList(file));
+      this.seen.delete(SNAPSHOT);
+    } catch (error) {
+      this.problems.set(SNAPSHOT, `${SNAPSHOT}: ${explain(error)}`); // and so it is tried again when we poll
+    }
+    this.preparing = false;
+    if (!this.seen.has(SNAPSHOT)) this.look();
   }
 
   /** What is wrong with the files at present, in one line, or null. */
@@ -71,26 +95,28 @@ class Published {
 
   /** Calls `changed(names, noticedAt)` after each change, and `troubled()` when only the problem changed. */
   follow(changed, troubled) {
-    const look = () => {
+    let told = this.problem;
+    this.lists = new Map();
+    this.look = () => {
       const noticed = performance.now();
-      const before = this.problem;
       const names = this.read();
       if (names.length > 0) changed(names, noticed);
-      else if (this.problem !== before) troubled();
+      else if (this.problem !== told) troubled();
+      told = this.problem;
     };
     const poll = () => {
-      if (this.watcher === null) this.watch(look);
-      look();
+      if (this.watcher === null) this.watch();
+      this.look();
     };
-    this.watch(look);
+    this.watch();
     this.timer = setInterval(poll, POLL_MS);
     this.timer.unref(); // the guard never keeps a process alive
   }
 
-  watch(look) {
+  watch() {
     try {
       const watcher = fs.watch(this.folder, { persistent: false }, (event, name) => {
-        if (name === null || name === SNAPSHOT || name === SERVER || name === DEVICE_CA) look();
+        if (name === null || name === SNAPSHOT || name === SERVER || name === DEVICE_CA) this.look();
       });
       watcher.on("error", () => {
         watcher.close();

@@ -7,10 +7,14 @@
 const crypto = require("node:crypto");
 const fs = require("node:fs");
 const path = require("node:path");
+const { setImmediate } = require("node:timers/promises");
 const { Network } = require("./networks.js");
 const { isCanonical } = require("./paths.js");
 
 const MAX_BYTES = 256 * 1024 * 1024;
+const LONG = 256 * 1024; // bytes of a list of addresses that is worth reading beforehand
+const SLICE = 256 * 1024;
+const TORN = "a part of it is torn or garbled";
 const DIGEST = /^[0-9a-f]{64}$/;
 const AREAS = new Set(["all", "editor", "editor-read", "dashboards", "http-in", "static", "websockets"]);
 const MODES = new Set(["strict", "explain", "auto"]);
@@ -76,6 +80,30 @@ function readFile(file, limit) {
   }
 }
 
+/**
+ * The Network in `file`, whose name is its digest, read beforehand and in slices: a list of a million addresses would hold
+ * up the flows for a tenth of a second. Throws as `load` does.
+ */
+async function readList(file) {
+  const handle = await fs.promises.open(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  try {
+    const state = await handle.stat();
+    if (!state.isFile()) throw new Error("it is not a plain file");
+    if (state.size > MAX_BYTES) throw new Error("it is too large");
+    const bytes = Buffer.from(new ArrayBuffer(state.size));
+    const hash = crypto.createHash("sha256");
+    for (let at = 0; at < bytes.length; at += SLICE) {
+      const slice = bytes.subarray(at, at + SLICE);
+      await handle.read(slice, 0, slice.length, at);
+      hash.update(slice);
+    }
+    if (hash.digest("hex") !== path.basename(file)) throw new Error(TORN);
+    return await Network.inSlices(bytes, setImmediate);
+  } finally {
+    await handle.close();
+  }
+}
+
 /** {head, digest} from snapshot.json's bytes; throws an Error that says what is wrong. */
 function parse(bytes) {
   const end = bytes.indexOf(10);
@@ -136,25 +164,29 @@ function entryOf(row) {
 
 /**
  * Reads snapshot.json in `folder` and its parts; with `current` (what this returned before) only a later one of the same
- * site counts. {snapshot, digest, parts}, or null: the same as before. Throws what is wrong, and then nothing has changed.
+ * site counts. {snapshot, digest, networks}, or null: the same as before. Throws what is wrong, and then nothing has changed.
+ * With `lists` (digest -> Network, read beforehand) also {missing}: the files of those long lists that are not among them.
  */
-function load(folder, name, current) {
+function load(folder, name, current, lists = null) {
   const { head, digest } = parse(readFile(path.join(folder, name), MAX_BYTES));
   if (current) {
     if (digest === current.digest) return null;
     if (head.site !== current.snapshot.site) throw new Error("it belongs to another site");
     if (head.version <= current.snapshot.version) throw new Error("it is not newer than the one in force");
   }
+  const fileOf = (part) => path.join(folder, "snapshot", part);
   const read = (part) => {
-    const bytes = readFile(path.join(folder, "snapshot", part), MAX_BYTES);
-    if (sha256(bytes) !== part) throw new Error("a part of it is torn or garbled");
+    const bytes = readFile(fileOf(part), MAX_BYTES);
+    if (sha256(bytes) !== part) throw new Error(TORN);
     return bytes;
   };
-  const known = current ? current.networks : new Map(); // digest -> Network
-  const networks = new Map();
-  for (const part of Object.values(head.networks)) {
-    if (!networks.has(part)) networks.set(part, known.get(part) || new Network(read(part)));
+  const known = new Map([...(current ? current.networks : []), ...(lists || [])]); // digest -> Network
+  const parts = new Set(Object.values(head.networks));
+  if (lists !== null) {
+    const missing = [...parts].filter((part) => !known.has(part)).map(fileOf).filter((file) => fs.statSync(file).size > LONG);
+    if (missing.length > 0) return { missing };
   }
+  const networks = new Map([...parts].map((part) => [part, known.get(part) || new Network(read(part))]));
   const devices = new Devices(grow(read, head.devices, "", current && current.snapshot.devices.root));
   const named = new Map(Object.entries(head.networks).map(([one, part]) => [one, networks.get(part)]));
   return { snapshot: { ...head, devices, networks: named }, digest, networks };
@@ -164,4 +196,4 @@ function sha256(bytes) {
   return crypto.createHash("sha256").update(bytes).digest("hex");
 }
 
-module.exports = { Devices, load, parse, readFile };
+module.exports = { Devices, load, parse, readFile, readList };

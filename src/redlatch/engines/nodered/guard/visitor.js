@@ -17,7 +17,7 @@ class Visitor {
     this.stranger = "no-certificate"; // why it is no device, or null
     this.grants = null;
     this.refused = "no-certificate"; // why nothing of this connection is let in, or null
-    this.user = null; // {user, permission} for single sign-on
+    this.user = null; // that Node-RED's editor is told, {username, permissions}, or null
     this.from = Infinity; // [from, until): the clock in ms for which the above holds
     this.until = -Infinity;
     this.admitted = null; // the entry and permission that it came in by
@@ -53,7 +53,10 @@ class Visitor {
       this.from = -Infinity; // no clock makes a device of who showed no certificate
       this.until = Infinity;
     }
-    this.user = { user: this.entry === null ? ANYONE : this.entry.user, permission: this.grants.permission };
+    const { permission } = this.grants;
+    const username = this.entry === null ? ANYONE : this.entry.user;
+    // Node-RED puts the name into paths (projects, user settings): without one there is no user.
+    this.user = permission !== null && username ? Object.freeze({ username, permissions: permission }) : null;
   }
 
   isCurrent(policy) {
