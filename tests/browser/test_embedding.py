@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright
 from tests.browser.house import House, house
 from tests.browser.other_origin import web_site
+from tests.browser.test_why_page import shows_error
 from tests.support.nodered import VERSIONS, Version
 from tests.support.site import Device
 from tests.support.wait import until
@@ -47,11 +48,6 @@ class Panels:
 
     def refusals(self) -> int:
         return self.house.refusals(self.device, "cross-origin")
-
-
-def is_error(page: Page) -> bool:
-    """Whether the page's frame ends at the browser's own error page."""
-    return until(lambda: page.evaluate("true") and page.frames[1].url.startswith("chrome-error:"))
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -98,7 +94,7 @@ def test_another_origin_does_not_embed(panels: Panels) -> None:
     page.on("websocket", lambda websocket: sockets.append(websocket.url))
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
         page.evaluate(EMBED, f"{panels.house.url}/dashboard/page")
-    assert is_error(page)
+    assert shows_error(page.frames[1])
     assert sockets == []
     page.close()
 
@@ -110,7 +106,7 @@ def test_nobody_embeds_where_none_is_named(panels: Panels) -> None:
         page = panels.visit(panels.named)
         page.evaluate(EMBED, f"{panels.house.url}/dashboard/page")
         until(lambda: panels.refusals() > before, what="the refusal in the guard's log")
-        assert is_error(page)
+        assert shows_error(page.frames[1])
         page.close()
 
 

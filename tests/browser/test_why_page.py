@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import pytest
-from playwright.sync_api import BrowserContext, Error, Page, Playwright, Response, expect
+from playwright.sync_api import BrowserContext, Error, Frame, Page, Playwright, Response, expect
 from tests.browser.chromium import PATIENCE_MS, PROGRAM
 from tests.browser.house import House, house
 from tests.browser.other_origin import web_site
@@ -64,6 +64,11 @@ def reason(page: Page) -> str:
     """The code of the page that says why."""
     expect(page.get_by_role("heading", name="Not let in")).to_be_visible()
     return page.locator("code").text_content() or ""
+
+
+def shows_error(frame: Frame) -> bool:
+    """Whether a frame ends at the browser's own error page: what it was to show may not be shown there."""
+    return until(lambda: frame.page.evaluate("true") and frame.url.startswith("chrome-error:"))
 
 
 def waits_for_editor(page: Page) -> None:
@@ -285,6 +290,7 @@ def test_other_pages_neither_ask_nor_read(told: House, page: Page, tmp_path: Pat
     with web_site(tmp_path, told.site.server_ca, ["other.lan"]) as port:
         page.goto(f"https://other.lan:{port}/")
         assert page.evaluate(FROM_OUTSIDE, f"{told.url}{path}") == ""
+        assert shows_error(page.frames[1])
     assert not insists(told)
 
 

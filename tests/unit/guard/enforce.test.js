@@ -431,3 +431,17 @@ test("who asks with an expired certificate is turned back by an alert, a few tim
   without.ask(AGAIN);
   assert.strictEqual(begins(without.enforcement, "127.0.0.1"), null);
 });
+
+test("what a stranger has open is closed where the guard begins to insist: it would be used instead of a new one", () => {
+  const { server, from, ask } = told();
+  const opened = (fingerprint, remoteAddress) => {
+    const made = Object.assign(socket(fingerprint), { remoteAddress });
+    server.emit("secureConnection", made);
+    return made;
+  };
+  const leftover = opened(undefined, "127.0.0.1");
+  const others = [opened(FINGERPRINT, "127.0.0.1"), opened(undefined, "127.0.0.2"), from];
+  ask(AGAIN);
+  assert.ok(leftover.destroyed);
+  assert.deepStrictEqual(others.map((one) => one.destroyed), [false, false, false]);
+});
