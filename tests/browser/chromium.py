@@ -73,15 +73,11 @@ class Chromium:
         self._answer_the_certificate_prompt()
 
     def install(self, p12: bytes, password: str) -> None:
-        """Imports a .p12, also while the browser runs; a handshake that asks for a certificate finds it at once."""
+        """Imports a .p12, also while the browser runs; the next choice of a certificate finds it."""
         given, secret = self._folder / "device.p12", self._folder / "password"
         given.write_bytes(p12)
         secret.write_text(password)
         self._nss("pk12util", "-i", str(given), "-w", str(secret))
-
-    def uninstall(self, name: str) -> None:
-        """Removes a certificate and its key."""
-        self._nss("certutil", "-F", "-n", name)
 
     def store(self) -> str:
         """What certutil lists as the store's content."""

@@ -74,7 +74,7 @@ class House:
     def browser(
         self, playwright: Playwright, folder: Path, device: Device | None, *, modern: bool = False, **where: Any
     ) -> Chromium:
-        """A browser that trusts this site's root and holds `device`'s .p12; `where` it runs, as Chromium takes it."""
+        """A browser that trusts this site's root and holds `device`'s .p12; `where` as Chromium takes it."""
         p12 = None if device is None else self.p12(device, modern=modern)
         return Chromium(playwright, folder, p12=p12, root=self.site.server_ca_file.read_bytes(), **where)
 

@@ -17,7 +17,7 @@ _HOLDS = 'ip link set lo up; for one; do ip address add "$one" dev lo; done; ech
 
 @contextmanager
 def elsewhere(*addresses: str) -> Iterator[Sequence[str]]:
-    """Yields the command that runs what follows it in a network with 127.0.0.1 and `addresses`, and with no way out."""
+    """Yields the command that runs what follows it in a network with 127.0.0.1, `addresses` and no way out."""
     holder = subprocess.Popen(
         ["unshare", "--net", "sh", "-ec", _HOLDS, "sh", *addresses],
         stdin=subprocess.PIPE,

@@ -16,7 +16,7 @@ const AGAIN = `${PLACE}again`; // insist for a while
 const PROBE = `${PLACE}probe`; // 204 for a device; 403 and the reason code for others
 // Reasons that another certificate changes, and that again.js makes the browser forget
 const FORGETTABLE = new Set(["no-certificate", "expired"]);
-const NOT_HERE = "Nobody is asked for a certificate at this port. Who has one uses Node-RED's main port.";
+const NOT_HERE = "Nobody is asked for a certificate at this port. Who has one uses this Node-RED's main port.";
 
 const SCRIPT = `
 const button = document.querySelector("button"), said = document.querySelector("[role=status]");
