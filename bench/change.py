@@ -215,6 +215,8 @@ def revocations(homes: dict[str, Home], rounds: int) -> None:
             phase: f"99.9 % {centile(values, 0.999):.1f}, worst {max(values):.1f}"
             for phase, values in home.lateness.items()
         }
+        guard = [one["guard"] for one in home.revocations]
+        print(f"    the guard's own part, ms: median {statistics.median(guard):.2f}, worst {max(guard):.2f}")
         print(
             f"    1 ms timer of Node-RED late by ms: {late['change']}; without a change {late['nothing']}",
             flush=True,

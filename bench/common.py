@@ -6,6 +6,7 @@ import contextlib
 import os
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,14 @@ def handshakes(port: int, device: HasCertificate, count: int) -> int:
 
 
 def in_turn(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each gives, round by round; the order changes from round to round, and the first one warms up."""
+    """What each gives, round by round; each round begins with another one, and the first three warm up."""
     figures: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        order = list(works.items())
-        for name, work in order if number % 2 else reversed(order):
+    for number in range(-3, rounds):
+        order = deque(works.items())
+        order.rotate(number)
+        for name, work in order:
             figure = work()
-            if number:
+            if number >= 0:
                 figures[name].append(figure)
     return figures
 
