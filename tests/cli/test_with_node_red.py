@@ -97,7 +97,7 @@ def test_prove_shows_refusals_and_admissions(running: tuple[Person, int]) -> Non
 
 
 def test_prove_expects_what_the_rules_say(running: tuple[Person, int]) -> None:
-    """Where rules let this machine read without a key, and admins in from elsewhere only, that is what is right."""
+    """Where rules let this machine read without a key, and admins from elsewhere alone, that is what is right."""
     person, _ = running
     for line in (
         "network add elsewhere 203.0.113.0/24",

@@ -69,8 +69,7 @@ FAULTS = [
         ("no dots", "paths.py", " and _DOTS.search(path) is None", ""),
         ("segment boundaries", "paths.py", 'prefix if prefix.endswith("/") else prefix + "/"', "prefix"),
         ("as many segments", "paths.py", "len(parts) == len(wanted) and all(", "all("),
-        ("the segments' words", "paths.py", 'one == other or (other.startswith(":")', "(True"),
-        ("a parameter is something", "paths.py", 'other.startswith(":") and one != ""', 'other.startswith(":")'),
+        ("the segments' words", "paths.py", 'one == other or other.startswith(":") for', "True for"),
         ("no editor, nothing of its", "paths.py", "    if admin_root is None:\n        return False\n    path, root", "    admin_root = admin_root or '/'\n    path, root"),
         ("in whatever case", "paths.py", "path, root = path.lower(), admin_root.lower()", "path, root = path, admin_root"),
         ("below the editor's root", "paths.py", "    if not below(path, root):\n        return False\n", ""),
@@ -92,6 +91,5 @@ FAULTS = [
         ("IPv4 and IPv6 apart", "networks.py", "intervals = self.v4 if version == 4 else self.v6", "intervals = self.v4 + self.v6"),
         ("mapped addresses", "networks.py", "if version == 6 and value >> 32 == 0xFFFF else (version, value)", "if False else (version, value)"),
         ("what is no address", "networks.py", "    except ValueError:\n        return None\n", "    except ValueError:\n        return 4, 0xC0A80107\n"),
-        ("zone ids", "networks.py", 'ipaddress.ip_address(address.partition("%")[0])', "ipaddress.ip_address(address)"),
     )
 ]  # fmt: skip

@@ -70,7 +70,7 @@ def matches(path: str, pattern: str) -> bool:
     """Whether `path` is `pattern`, in which `:name` stands for any one segment; a last slash is nothing."""
     parts, wanted = path.removesuffix("/").split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(
-        one == other or (other.startswith(":") and one != "") for one, other in zip(parts, wanted, strict=True)
+        one == other or other.startswith(":") for one, other in zip(parts, wanted, strict=True)
     )
 
 

@@ -251,8 +251,8 @@ def stands_for_everybody(rule: Rule, networks: Mapping[str, Network], seen: Seen
 
 
 OPTIONAL_CERTIFICATE: Final = (
-    "Node-RED's port then no longer insists on a certificate in the networks of such rules: what no rule admits is "
-    "refused after the handshake; a Chromium that once came without a certificate remembers that until it is "
+    "Node-RED's port then no longer insists on a certificate in the networks of such rules: what no rule admits "
+    "is refused after the handshake; a Chromium that once came without a certificate remembers that until it is "
     "restarted, and shows no editor until then; a second port for what needs none avoids both (redlatch rule "
     "open-port)"
 )

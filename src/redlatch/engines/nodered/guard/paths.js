@@ -53,7 +53,7 @@ function matches(parts, pattern) {
   const wanted = pattern.split("/");
   return (
     parts.length === wanted.length &&
-    wanted.every((one, at) => one === parts[at] || (one.startsWith(":") && parts[at] !== ""))
+    wanted.every((one, at) => one === parts[at] || one.startsWith(":"))
   );
 }
 
