@@ -4,7 +4,7 @@
 const { test } = require("node:test");
 const assert = require("node:assert");
 const path = require("node:path");
-const auth = require(path.join(process.env.REDLATCH_GUARD, "auth.js"));
+const auth = require(path.join(process.env.REDLATCH_TEST_GUARD, "auth.js"));
 
 const ADMIN = Object.freeze({ username: "anna", permissions: "*" });
 const visitor = () => ({ ticket: null });

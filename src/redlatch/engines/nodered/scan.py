@@ -204,8 +204,8 @@ def _endpoints(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findin
             "breaks" if writes else "changes",
             f"{len(inputs)} http-in endpoint(s) need a certificate from whatever calls them: {_list(shown)}",
             "give each caller a certificate (redlatch device add NAME --role thing --format pem) and a rule "
-            "(redlatch rule add --role thing --area http-in); for webhooks that cannot have one: redlatch rule add "
-            "--anyone --path PATH --method POST",
+            "(redlatch rule add --role thing --area http-in); for webhooks that cannot have one: redlatch rule "
+            "add --anyone --path PATH --method POST",
             _ids(inputs),
         )
     sockets = [n for n in flows if n.get("type") == "websocket-listener"]
