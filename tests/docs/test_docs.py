@@ -137,7 +137,7 @@ def test_every_audit_kind_is_documented() -> None:
 
 
 def test_every_environment_variable_is_documented() -> None:
-    """What the program, the scripts and the tests read from the environment stands in docs/configuration.md, and no more."""
+    """What program, scripts and tests read from the environment stands in docs/configuration.md, and no more."""
     files = [
         *(ROOT / "src").rglob("*.py"),
         *GUARD.glob("*.js"),
