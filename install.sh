@@ -330,6 +330,12 @@ install_timer() { # only where it will run: the server certificate lives 90 days
     quiet systemctl daemon-reload
     quiet systemctl enable redlatch-refresh.timer # it starts when there is something to refresh: after redlatch up
 }
+install_look_up() { # it does something only where a network has a DNS name
+    put_unit redlatch-resolve.service
+    put_unit redlatch-resolve.timer
+    quiet systemctl daemon-reload
+    quiet systemctl enable redlatch-resolve.timer
+}
 install_hook() {
     record file "$hook"
     mkdir -p "$(dirname "$hook")"
@@ -366,7 +372,7 @@ run_up() {
         as_node_red mkdir -p "$node_red_home/.node-red"
     fi
     PATH=$prefix/bin:$PATH "$redlatch" up "${options[@]}"
-    ! systemd || quiet systemctl start redlatch-refresh.timer
+    ! systemd || quiet systemctl start redlatch-refresh.timer redlatch-resolve.timer
 }
 has_option() {
     local option
@@ -452,6 +458,10 @@ make_plan() {
             ! cmp -s "$source/packaging/systemd/redlatch-refresh.timer" "$units/redlatch-refresh.timer"; then
             step install_timer "let systemd renew the server certificate: $units/redlatch-refresh.timer, daily"
         fi
+        if ! cmp -s "$source/packaging/systemd/redlatch-resolve.service" "$units/redlatch-resolve.service" ||
+            ! cmp -s "$source/packaging/systemd/redlatch-resolve.timer" "$units/redlatch-resolve.timer"; then
+            step install_look_up "let systemd look DNS names of networks up: $units/redlatch-resolve.timer, every five minutes"
+        fi
     fi
     if [ -n "$root" ] && { command -v certbot >/dev/null || [ -d /etc/letsencrypt/renewal ]; } &&
         ! cmp -s "$source/packaging/certbot-deploy-hook" "$hook"; then
@@ -487,7 +497,7 @@ install_all() {
 take_lock_off() { "$redlatch" down --yes; }
 remove_units() {
     local unit
-    for unit in redlatch-refresh.timer redlatch-refresh.service nodered.service; do
+    for unit in redlatch-resolve.timer redlatch-resolve.service redlatch-refresh.timer redlatch-refresh.service nodered.service; do
         added unit $unit || continue
         # what is gone already (a removal that was cut short) is no failure
         if [ -d /run/systemd/system ]; then

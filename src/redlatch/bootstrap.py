@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,8 @@ from redlatch.store import Store
 
 if TYPE_CHECKING:
     from redlatch.operations.setup import Plan
+
+LOOK_UP_SECONDS = 20.0
 
 
 def now() -> datetime:
@@ -52,6 +57,31 @@ def open_site(
             raise NotSetUp(f"the site in {settings.home} was never finished", hint="run redlatch up again")
     publishing.repair(site)
     return site
+
+
+def look_up(names: Sequence[str]) -> Mapping[str, tuple[str, ...] | str]:
+    """What each DNS name stands for, or why that is not known, in words: asks this machine's own resolver.
+
+    All at once and for at most LOOK_UP_SECONDS, whatever name servers do; a thread that still waits then is left
+    behind, which a daemon thread allows.
+    """
+    answers: dict[str, tuple[str, ...] | str] = {}
+
+    def ask(name: str) -> None:
+        try:
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            answers[name] = tuple(str(one[4][0]) for one in found)
+        except (OSError, UnicodeError) as error:
+            answers[name] = str(getattr(error, "strerror", None) or error).lower()
+
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + LOOK_UP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    late = f"no answer within {LOOK_UP_SECONDS:.0f} seconds"
+    return {name: answers.get(name, late) for name in names}
 
 
 def present_config(settings: Settings) -> Config | None:

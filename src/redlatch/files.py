@@ -142,6 +142,23 @@ def write_new(path: Path, data: bytes, *, mode: int, owner: Owner | None = None)
         raise
 
 
+def read_plain(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a file that an operator named; FileProblem for what is none (a FIFO would hang, a device
+    never end) and for more than `max_bytes`.
+    """
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileProblem(f"{path} is no plain file", hint="name a text file")
+            data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise FileProblem(
+            f"{path} is larger than {max_bytes >> 20} MiB", hint="make two files of it, and two networks"
+        )
+    return data
+
+
 def read_untrusted(path: Path, *, owner_uid: int, max_bytes: int) -> bytes | None:
     """The content of a file in a folder that somebody else may write; None when it is missing.
 

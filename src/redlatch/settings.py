@@ -47,6 +47,11 @@ class Settings:
         return self.home / "spool"
 
     @property
+    def look_up(self) -> Path:
+        """There while some network has DNS names, for a timer to see; holds when they were last looked up."""
+        return self.home / "look-up"
+
+    @property
     def lock(self) -> Path:
         """Held by the one command that changes this site."""
         return self.home / "lock"

@@ -18,10 +18,7 @@ from playwright.sync_api import BrowserContext, Playwright
 PROGRAM: Final = "/usr/bin/chromium"
 # Every wait has this bound: a browser whose person would be asked which certificate to use waits for ever.
 PATIENCE_MS: Final = 20_000
-# Names of the LAN without a resolver on the machine; everything else fails at once instead of asking outside.
-_NAMES: Final = ", ".join(
-    [*(f"MAP *.{zone} 127.0.0.1" for zone in ("local", "lan", "example")), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
-)
+_ZONES: Final = ("local", "lan", "example")
 _FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
@@ -31,21 +28,37 @@ _FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    f"--host-resolver-rules={_NAMES}",
 )
+
+
+def _names(address: str) -> str:
+    """Names of the LAN without a resolver on the machine; all others fail at once instead of asking outside."""
+    rules = [*(f"MAP *.{zone} {address}" for zone in _ZONES), "MAP * ~NOTFOUND", f"EXCLUDE {address}"]
+    return "--host-resolver-rules=" + ", ".join([*rules, "EXCLUDE 127.0.0.1"])
 
 
 class Chromium:
     """Context manager; inside it a Playwright browser context with one page.
 
     `p12` and `password` are what the person imports, or None for a browser without a certificate; `root` is the
-    PEM of the server CA that the person trusts for web sites, or None.
+    PEM of the server CA that the person trusts for web sites, or None. All names are those of `address`; `program`
+    starts the browser.
     """
 
     def __init__(
-        self, playwright: Playwright, folder: Path, *, p12: tuple[bytes, str] | None, root: bytes | None
+        self,
+        playwright: Playwright,
+        folder: Path,
+        *,
+        p12: tuple[bytes, str] | None,
+        root: bytes | None,
+        address: str = "127.0.0.1",
+        program: str | Path = PROGRAM,
     ) -> None:
+        self._arguments = [*_FLAGS, _names(address)]
+        self._program = program
         self._playwright = playwright
+        self._folder = folder
         self._home = folder / "home"
         self._profile = folder / "profile"
         self._database = self._home / ".pki" / "nssdb"
@@ -56,11 +69,15 @@ class Chromium:
             given.write_bytes(root)
             self._nss("certutil", "-A", "-n", "server root", "-t", "C,,", "-i", str(given))
         if p12 is not None:
-            given, password = folder / "device.p12", folder / "password"
-            given.write_bytes(p12[0])
-            password.write_text(p12[1])
-            self._nss("pk12util", "-i", str(given), "-w", str(password))
+            self.install(*p12)
         self._answer_the_certificate_prompt()
+
+    def install(self, p12: bytes, password: str) -> None:
+        """Imports a .p12, also while the browser runs; the next choice of a certificate finds it."""
+        given, secret = self._folder / "device.p12", self._folder / "password"
+        given.write_bytes(p12)
+        secret.write_text(password)
+        self._nss("pk12util", "-i", str(given), "-w", str(secret))
 
     def store(self) -> str:
         """What certutil lists as the store's content."""
@@ -69,8 +86,8 @@ class Chromium:
     def __enter__(self) -> BrowserContext:
         self._context = self._playwright.chromium.launch_persistent_context(
             self._profile,
-            executable_path=PROGRAM,
-            args=list(_FLAGS),
+            executable_path=self._program,
+            args=self._arguments,
             env={**os.environ, "HOME": str(self._home)},
             timeout=PATIENCE_MS,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from tests.browser.chromium import Chromium
 from tests.support.clients import request
 from tests.support.nodered import NodeRed, Version, write_settings
 from tests.support.site import Device, Site
+from tests.support.wait import until
 
 from redlatch.pki.bundles import generate_password, pkcs12
 
@@ -70,15 +72,17 @@ class House:
         return f"https://pi.local:{self.node_red.port}"
 
     def browser(
-        self, playwright: Playwright, folder: Path, device: Device | None, *, modern: bool = False
+        self, playwright: Playwright, folder: Path, device: Device | None, *, modern: bool = False, **where: Any
     ) -> Chromium:
-        """A browser that trusts this site's root and holds `device`'s .p12."""
-        p12 = None
-        if device is not None:
-            password = generate_password()
-            ca = [self.site.server_ca.certificate]
-            p12 = (pkcs12(device.key, device.certificate, ca, device.name, password, modern=modern), password)
-        return Chromium(playwright, folder, p12=p12, root=self.site.server_ca_file.read_bytes())
+        """A browser that trusts this site's root and holds `device`'s .p12; `where` as Chromium takes it."""
+        p12 = None if device is None else self.p12(device, modern=modern)
+        return Chromium(playwright, folder, p12=p12, root=self.site.server_ca_file.read_bytes(), **where)
+
+    def p12(self, device: Device, *, modern: bool = False) -> tuple[bytes, str]:
+        """The file that the device's person gets, and its password."""
+        password = generate_password()
+        ca = [self.site.server_ca.certificate]
+        return pkcs12(device.key, device.certificate, ca, device.name, password, modern=modern), password
 
     def counted(self) -> dict[str, int]:
         """How often each light was switched, as the flow knows it."""
@@ -95,10 +99,40 @@ class House:
         lines = map(json.loads, log.read_text().splitlines() if log.exists() else [])
         return sum(line["count"] for line in lines if (line["device"], line["reason"]) == (device.id, reason))
 
+    @contextmanager
+    def changed(self, **fields: Any) -> Iterator[None]:
+        """Inside it the site is published with these fields, and the guard has taken them up."""
+        before = {name: getattr(self.site.snapshot, name) for name in fields}
+        self.site.change(**fields)
+        self.settled()
+        try:
+            yield
+        finally:
+            self.site.change(**before)
+            self.settled()
 
-def house(root: Path, version: Version, **snapshot: Any) -> Iterator[House]:
+    def settled(self) -> None:
+        """Waits until the guard says that the newest snapshot is in force."""
+        claim = self.site.spool / "in-force.json"
+
+        def newest() -> bool:
+            return claim.exists() and json.loads(claim.read_text())["version"] == self.site.snapshot.version
+
+        until(newest, what="the newest snapshot")
+
+
+def house(
+    root: Path,
+    version: Version,
+    *,
+    env: Mapping[str, str] | None = None,
+    body: str = "",
+    inside: Sequence[str] = (),
+    **snapshot: Any,
+) -> Iterator[House]:
+    """A locked Node-RED. `body` is more of its settings.js, `inside` the command that its own is put behind."""
     site = Site(root, **snapshot)
     laptop = site.device("laptop", "owner")
-    write_settings(root / "node-red", published=site.published, flows=FLOWS)
-    with NodeRed(version, root / "node-red") as node_red:
+    write_settings(root / "node-red", published=site.published, flows=FLOWS, body=body)
+    with NodeRed(version, root / "node-red", env=env, inside=inside) as node_red:
         yield House(site, node_red, laptop)

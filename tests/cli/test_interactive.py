@@ -240,3 +240,14 @@ def test_a_passphrase_is_asked_for_without_echo(person: Person) -> None:
         terminal.expect(r"phone has a key")
         assert terminal.end() == 0
         assert "secret-words" not in terminal.shown
+
+
+def test_a_long_list_shows_how_far_it_is(person: Person, tmp_path: Path) -> None:
+    """One line that is rewritten and wiped; not where nobody watches, and not with --json."""
+    person.run("up", "--user-dir", "node-red", "--yes", "--no-passphrase")
+    (tmp_path / "list.txt").write_text("".join(f"10.{n >> 8}.{n & 255}.0/24\n" for n in range(65536)))
+    with Terminal(person, "network", "add", "long", "--file", "list.txt") as terminal:
+        terminal.expect(r"\r\x1b\[Kreading list\.txt: \d+ %")
+        terminal.expect(r"\r\x1b\[K\x1b\[1m65,536 entries added")
+        assert terminal.end() == 0
+    assert "reading" not in person.run("network", "add", "again", "--file", "list.txt").stderr

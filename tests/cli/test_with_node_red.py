@@ -96,6 +96,28 @@ def test_prove_shows_refusals_and_admissions(running: tuple[Person, int]) -> Non
     assert "redlatch prove" not in person.run("device", "list").stdout
 
 
+def test_prove_expects_what_the_rules_say(running: tuple[Person, int]) -> None:
+    """Where rules let this machine read without a key, and admins from elsewhere alone, that is what is right."""
+    person, _ = running
+    for line in (
+        "network add elsewhere 203.0.113.0/24",
+        "rule add --anyone --from localhost --area editor-read --yes",
+        "rule add --role admin --from elsewhere --area all",
+        "rule remove 2 --yes",
+    ):
+        done = person.run(*line.split())
+        assert done.returncode == 0, done.stderr
+    proofs = json.loads(person.run("prove", "--json").stdout)["proofs"]
+    seen = {(one["what"], one["key"]): one["seen"] for one in proofs}
+    assert seen["the editor", "no key"] == seen["live data (/comms)", "no key"] == "admitted"
+    assert seen["the editor", "first device"] == "admitted"
+    assert all(one["ok"] for one in proofs)
+    found = json.loads(person.run("rule", "list", "--json").stdout)["rules"]
+    for rule in (one["id"] for one in found if one["id"] > 4 or one["networks"]):
+        person.run("rule", "remove", str(rule), "--yes")
+    person.run("rule", "add", "--role", "admin", "--area", "all")
+
+
 def test_prove_of_an_open_node_red_fails(tmp_path: Path) -> None:
     """Locked, but Node-RED was never restarted: strangers get in, the table says WRONG, exit code 1."""
     person = Person.create(tmp_path)

@@ -137,11 +137,12 @@ def test_every_audit_kind_is_documented() -> None:
 
 
 def test_every_environment_variable_is_documented() -> None:
-    """What the program and the scripts read from the environment stands in docs/configuration.md, and no more."""
+    """What program, scripts and tests read from the environment stands in docs/configuration.md, and no more."""
     files = [
         *(ROOT / "src").rglob("*.py"),
         *GUARD.glob("*.js"),
         *(ROOT / "scripts").iterdir(),
+        *(ROOT / "tests").rglob("*.py"),
         ROOT / "install.sh",
     ]
     read = {
@@ -200,7 +201,7 @@ def spoken(document: Path) -> Iterator[list[str]]:
     for line in lines:
         match = re.match(r"(?:\$ |# )?(?:sudo )?(redlatch .*)", line.strip())
         if match and not match[1].startswith("redlatch will"):
-            yield shlex.split(match[1].partition(" # ")[0].replace("...", ""))
+            yield shlex.split(match[1].replace("...", ""), comments=True)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from redlatch.settings import SYSTEM_HOME, Settings
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
     "install.sh",
@@ -176,10 +178,29 @@ def test_the_manifest_is_the_limit_of_the_removal(checkout: Path) -> None:
     assert (checkout / "home/flows.json").exists()
 
 
+def test_names_are_looked_up_where_there_are_some() -> None:
+    """The unit's condition is the file that operations write; its limits are those of the daily one."""
+    units = ROOT / "packaging/systemd"
+    refresh, resolve = ((units / f"redlatch-{name}.service").read_text() for name in ("refresh", "resolve"))
+    marker = Settings(SYSTEM_HOME, system=True).look_up
+    assert f"ConditionPathExists={marker}\n" in resolve
+    limits = refresh[refresh.index("UMask=") :]
+    assert resolve.endswith(limits)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *units.glob("redlatch-resolve.*")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line for line in done.stderr.splitlines() if "is not executable" not in line] == []
+
+
 def test_what_root_runs_daily_is_in_the_installed_place() -> None:
     """Timer, hook and unit name the program where install.sh puts it, not a checkout that somebody may write."""
     for name in ("systemd/redlatch-refresh.service", "certbot-deploy-hook"):
         assert "/opt/redlatch/venv/bin/redlatch refresh" in (ROOT / "packaging" / name).read_text()
+    resolving = (ROOT / "packaging/systemd/redlatch-resolve.service").read_text()
+    assert "ExecStart=/opt/redlatch/venv/bin/redlatch network resolve" in resolving
     unit = (ROOT / "packaging/systemd/nodered.service").read_text()
     assert "User=nodered" in unit
     assert "NoNewPrivileges=yes" in unit

@@ -113,7 +113,7 @@ class Connection:
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
-        if method == "HEAD" or status in (101, 204, 304) or status == 100:
+        if method == "HEAD" or status < 200 or status in (204, 304):
             return Response(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             return Response(status, headers, self._chunks())

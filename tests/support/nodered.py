@@ -69,7 +69,7 @@ class NodeRed:
     """One Node-RED of `version` with `user_dir`, listening on `port` (a free one by default).
 
     A context manager; entering waits until it serves, or fails with its log when it ends before. `user` is the
-    name of the system user to run as (needs root).
+    name of the system user to run as (needs root); `inside` a command that runs the rest of its line.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class NodeRed:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        inside: Sequence[str] = (),
     ) -> None:
         self.version = version
         self.user_dir = user_dir
@@ -88,6 +89,7 @@ class NodeRed:
         self.user = user
         self.env = dict(env or {})
         self.arguments = arguments
+        self.inside = inside
         self.log_file = user_dir.parent / f"{user_dir.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -118,6 +120,7 @@ class NodeRed:
         command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         if self.user:
             command = _as_user(command, self.user)
+        command = [*self.inside, *command]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

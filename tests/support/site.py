@@ -27,7 +27,7 @@ from redlatch.policy.networks import encode as encode_network
 from redlatch.policy.snapshot import Files, decode, grow, head, replaced
 
 GUARD = Path(
-    os.environ.get("REDLATCH_TEST_GUARD")  # scripts/guard-faults puts a copy with one check removed here
+    os.environ.get("REDLATCH_TEST_GUARD")  # scripts/faults puts a copy with one check removed here
     or Path(__file__).parents[2] / "src/redlatch/engines/nodered/guard"
 )
 

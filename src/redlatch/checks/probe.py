@@ -7,9 +7,9 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,24 +39,37 @@ class Proof:
     ok: bool
 
 
-def prove(host: str, port: int, *, admin_root: str | None, identity: Identity | None) -> list[Proof]:
-    """Knocks at https://host:port and at its plain port. Without `identity` only the refusals are shown.
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """What is asked for: a path, perhaps as a websocket, with the device's key or without one."""
 
-    `host` is an address or name of this machine; the TLS name is not verified here, browsers do that.
-    Never raises for what the network does: what was seen is in the table.
+    what: str
+    path: str
+    websocket: bool = False
+    with_key: bool = False
+
+
+def prove(
+    host: str, port: int, *, admin_root: str | None, identity: Identity, admits: Callable[[Knock], bool]
+) -> list[Proof]:
+    """Knocks at https://host:port and at its plain port, as a stranger and as a device.
+
+    `host` is an address or name of this machine; the TLS name is not verified here, browsers do that. `admits` is
+    what the rules say: the answer that should come. Never raises for what the network does: what was seen is in
+    the table.
     """
     root = (admin_root or "").rstrip("/")
-    knocks = [("the editor", f"{root}/"), ("the flows", f"{root}/flows")] if admin_root is not None else []
-    proofs = [_proof(what, "no key", host, port, path, None) for what, path in knocks]
-    proofs.append(_proof("live data (/comms)", "no key", host, port, f"{root}/comms", None, upgrade=True))
+    knocks = [Knock("the editor", f"{root}/"), Knock("the flows", f"{root}/flows")] if admin_root else []
+    knocks.append(Knock("live data (/comms)", f"{root}/comms", websocket=True))
     seen = _plain(host, port)
-    proofs.append(Proof("plain http", "no key", "refused", seen, seen != "admitted"))
-    if identity is not None:
-        proofs += [_proof(what, "first device", host, port, path, identity) for what, path in knocks]
-        proofs.append(
-            _proof("live data (/comms)", "first device", host, port, f"{root}/comms", identity, upgrade=True)
-        )
-    return proofs
+    return [
+        *(_proof(knock, host, port, None, expected=admits(knock)) for knock in knocks),
+        Proof("plain http", "no key", "refused", seen, seen != "admitted"),
+        *(
+            _proof(knock, host, port, identity, expected=admits(knock))
+            for knock in (replace(knock, with_key=True) for knock in knocks)
+        ),
+    ]
 
 
 def is_listening(host: str, port: int) -> bool:
@@ -68,20 +81,19 @@ def is_listening(host: str, port: int) -> bool:
         return False
 
 
-def _proof(
-    what: str, key: str, host: str, port: int, path: str, identity: Identity | None, *, upgrade: bool = False
-) -> Proof:
-    expected = "admitted" if identity is not None else "refused"
+def _proof(knock: Knock, host: str, port: int, identity: Identity | None, *, expected: bool) -> Proof:
+    wanted = "admitted" if expected else "refused"
     try:
-        status = _ask(host, port, path, identity, upgrade=upgrade)
+        status = _ask(host, port, knock.path, identity, upgrade=knock.websocket)
     except ConnectionRefusedError:
-        return Proof(what, key, expected, "nothing listens", ok=False)
+        seen = "nothing listens"
     except (OSError, ValueError):
         # Strict mode ends the connection in or right after the handshake; which error that is differs by timing.
-        return Proof(what, key, expected, "refused", ok=identity is None)
-    admitted = status == (101 if upgrade else 200)
-    seen = "admitted" if admitted else "refused" if status in (401, 403) else f"answered {status}"
-    return Proof(what, key, expected, seen, ok=seen == expected)
+        seen = "refused"
+    else:
+        admitted = status == (101 if knock.websocket else 200)
+        seen = "admitted" if admitted else "refused" if status in (401, 403) else f"answered {status}"
+    return Proof(knock.what, "no key" if identity is None else "first device", wanted, seen, ok=seen == wanted)
 
 
 def _ask(host: str, port: int, path: str, identity: Identity | None, *, upgrade: bool) -> int:

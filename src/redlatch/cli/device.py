@@ -13,7 +13,6 @@ from redlatch.cli.framework import PATH, LazyGroup, command
 from redlatch.cli.handing import FORMATS, Delivery, chosen_format, read_csr
 from redlatch.cli.output import Output, day
 from redlatch.cli.session import Session
-from redlatch.policy.model import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +68,7 @@ def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "redlatch device add sensor --csr sensor.csr --out sensor/",
 )
 @click.argument("name")
-@click.option("--role", type=click.Choice(list(ROLES)), default="admin", show_default=True, help="What it may do.")
+@click.option("--role", metavar="ROLE", default="admin", show_default=True, help="What it may do.")
 @click.option("--owner", metavar="PERSON", help="Whose it is: their devices share one Node-RED user.")
 @key_options
 def add(
@@ -201,7 +200,7 @@ def list_(session: Session, everything: bool) -> None:
 @click.argument("name")
 def show(session: Session, name: str) -> None:
     """Show one device and its certificates."""
-    from redlatch.operations import devices
+    from redlatch.operations import devices, roles
 
     site = session.site()
     now = site.clock()
@@ -212,7 +211,7 @@ def show(session: Session, name: str) -> None:
     out.fields(
         [
             ("name", one.name),
-            ("role", f"{one.role}: {ROLES.get(one.role, '')}"),
+            ("role", f"{one.role}: {roles.described(site, one.role)}"),
             ("owner", one.owner or "nobody named"),
             ("Node-RED user", one.user_slug),
             ("added", day(one.created_at)),
@@ -273,9 +272,9 @@ def rename(session: Session, name: str, new: str) -> None:
 
 @command("role", 'redlatch device role "Ada\'s tablet" viewer')
 @click.argument("name")
-@click.argument("role", type=click.Choice(list(ROLES)))
+@click.argument("role")
 def role(session: Session, name: str, role: str) -> None:
-    r"""Give a device another role; what it has open is judged anew.
+    r"""Give a device another role, built-in or your own; what it has open is judged anew.
 
     \b
     owner   manages keys and deploys
@@ -284,11 +283,12 @@ def role(session: Session, name: str, role: str) -> None:
     user    uses the dashboards
     thing   nothing without a rule
     """
-    from redlatch.operations import devices
+    from redlatch.operations import devices, roles
 
-    changed = devices.set_role(session.site(), name, role)
+    site = session.site()
+    changed = devices.set_role(site, name, role)
     session.out.document(device_document(changed.device) | {"force": changed.force.as_dict()})
-    session.out.line(f"{changed.device.name} has the role {role}: {ROLES[role]}", style="strong")
+    session.out.line(f"{changed.device.name} has the role {role}: {roles.described(site, role)}", style="strong")
     print_force(session.out, changed.force)
 
 

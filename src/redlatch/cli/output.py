@@ -85,6 +85,11 @@ class Output:
         if not self.as_json:
             _write(sys.stderr, f"warning: {safe(text)}")
 
+    def progress(self, text: str = "") -> None:
+        """Rewrites one line on stderr while something takes long; "" wipes it. Only for whoever watches."""
+        if not self.as_json and sys.stderr.isatty():
+            print(f"\r\x1b[K{safe(text)}", end="", file=sys.stderr, flush=True)
+
     def fields(self, rows: Sequence[tuple[str, str]]) -> None:
         """Name and value, one pair a line."""
         column = max((width(name) for name, _ in rows), default=0) + 2

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from redlatch.operations.site import Site
 
 
+_HERE = "127.0.0.1"
+
+
 class NotProven(EngineError):
     """Some knock at the door was not answered as it should be."""
 
@@ -33,23 +36,38 @@ class NotProven(EngineError):
 def prove(session: Session, wait: int) -> None:
     """Knock at Node-RED's door as a stranger and as a device, and show what came back.
 
-    The device is one of its own: it is added for this, and revoked at the end. Both are in the audit trail.
+    What should come back is what the rules say of this machine's own address, with and without a key. The device
+    is one of its own, with the role admin: it is added for this, and revoked at the end. Both are in the audit
+    trail.
     """
     from redlatch.checks import probe
+    from redlatch.operations import reach
 
     site = session.site()
     target = site.target()
     deadline = time.monotonic() + wait
-    while not probe.is_listening("127.0.0.1", target.listen_port):
+    while not probe.is_listening(_HERE, target.listen_port):
         if time.monotonic() >= deadline:
             raise NotProven(
                 f"nothing listens on port {target.listen_port}",
                 hint="start Node-RED, then run redlatch prove again",
             )
         time.sleep(0.2)
-    with _test_device(site) as identity:
+    with _test_device(site) as (name, identity):
+
+        def admits(knock: probe.Knock) -> bool:
+            asked = reach.Asked(
+                "GET",
+                knock.path,
+                device=name if knock.with_key else None,
+                address=_HERE,
+                host=_HERE,
+                websocket=knock.websocket,
+            )
+            return reach.explain(site, asked).decision.allow
+
         proofs = probe.prove(
-            "127.0.0.1", target.listen_port, admin_root=site.config().admin_root, identity=identity
+            _HERE, target.listen_port, admin_root=site.config().admin_root, identity=identity, admits=admits
         )
     out = session.out
     if all(one.ok for one in proofs):
@@ -67,8 +85,8 @@ def prove(session: Session, wait: int) -> None:
 
 
 @contextmanager
-def _test_device(site: Site) -> Iterator[Identity]:
-    """A device that lives as long as the test; its key is in memory only."""
+def _test_device(site: Site) -> Iterator[tuple[str, Identity]]:
+    """Name and key of a device that lives as long as the test; the key is in memory only."""
     from redlatch.checks.probe import Identity
     from redlatch.operations import devices
 
@@ -77,6 +95,6 @@ def _test_device(site: Site) -> Iterator[Identity]:
     try:
         if issued.key is None:  # only with a CSR
             raise EngineError("the test device has no key")
-        yield Identity(issued.key, issued.certificate)
+        yield name, Identity(issued.key, issued.certificate)
     finally:
         devices.revoke(site, name, reason="it was for a test only")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 from redlatch.cli.framework import command
 from redlatch.cli.name import print_refreshed
 from redlatch.cli.session import Session
@@ -11,8 +14,13 @@ from redlatch.cli.session import Session
 def refresh(session: Session) -> None:
     """Renew the server certificate when it is time, follow new addresses, repair what is published.
 
-    Changes nothing when all is well. A daily timer and certbot's deploy hook call it.
+    DNS names in networks are looked up again, and flows and settings are read for what they serve. Changes
+    nothing when all is well. A daily timer and certbot's deploy hook call it.
     """
-    from redlatch.operations import server
+    from redlatch import bootstrap
+    from redlatch.operations import lookups, server
 
-    print_refreshed(session, server.refresh(session.site()))
+    site = session.site()
+    resolved = lookups.resolve(site, bootstrap.look_up)
+    done = server.refresh(site, environ=os.environ)
+    print_refreshed(session, replace(done, changes=(*resolved.changes, *done.changes)))

@@ -19,7 +19,6 @@ from redlatch.cli.link import link_hosts, show_link
 from redlatch.cli.output import Output, day, quoted
 from redlatch.cli.session import Session
 from redlatch.errors import EngineError, NotFound
-from redlatch.policy.model import ROLES
 
 if TYPE_CHECKING:
     from redlatch.operations.devices import Issued
@@ -61,9 +60,7 @@ class Listen:
     'redlatch device send "Ada\'s tablet" --role viewer --listen 192.168.1.5',
 )
 @click.argument("name")
-@click.option(
-    "--role", type=click.Choice(list(ROLES)), default="admin", show_default=True, help="Of a new device."
-)
+@click.option("--role", metavar="ROLE", default="admin", show_default=True, help="Of a new device.")
 @click.option("--owner", metavar="PERSON", help="Whose it is, of a new device.")
 @click.option("--days", type=int, default=365, show_default=True, help="How long the key is good.")
 @click.option(
@@ -99,7 +96,7 @@ def hand_over(
     `next_url` is where the device tries its key, `afterwards` the last line for whoever takes the way by ssh.
     """
     from redlatch.enrolment import TOKEN_BYTES, new_link
-    from redlatch.operations import devices
+    from redlatch.operations import devices, roles
     from redlatch.operations.site import authority
     from redlatch.pki import names as pki_names
     from redlatch.service import handover, listener
@@ -111,6 +108,7 @@ def hand_over(
             known = devices.find(view, name)
         except NotFound:
             known = None
+            roles.base_of(view, role)  # now, not when the phone is waiting
     if known is not None:
         name, role = known.name, known.role
     authority(site, "device")  # asks for the passphrase now, not when the phone is waiting

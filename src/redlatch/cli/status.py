@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from redlatch.cli.framework import command
 from redlatch.cli.output import day
 from redlatch.cli.session import Session
+
+if TYPE_CHECKING:
+    from redlatch.operations.status import Status
+
+_STRANGERS = {
+    "strict": "get nothing",
+    "explain": "get a page that says why",
+    "auto": "get a page that says why in private networks, elsewhere nothing",
+}
 
 
 @command("status", "redlatch status", "redlatch status --json")
@@ -33,8 +43,9 @@ def status(session: Session) -> None:
             ("address", found.url),
             ("also called", ", ".join(found.hosts)),
             ("settings", found.settings_file),
-            ("strangers", "get nothing" if found.mode == "strict" else "get a page that says why"),
+            ("strangers", _STRANGERS[found.mode]),
             ("devices", str(found.devices)),
+            *([("without a key", _keyless(found))] if found.keyless else []),
             ("recorded", f"version {found.recorded}"),
             ("published", "nothing" if found.published is None else f"version {found.published}"),
             (
@@ -48,3 +59,9 @@ def status(session: Session) -> None:
     )
     for warning in found.warnings:
         out.line(f"attention: {warning}", style="warn")
+
+
+def _keyless(found: Status) -> str:
+    many = "1 rule lets" if found.keyless == 1 else f"{found.keyless} rules let"
+    where = "" if found.open_port is None else f", by port {found.open_port} alone"
+    return f"{many} somebody in{where}: redlatch map shows what"

@@ -14,6 +14,7 @@ from redlatch.cli.framework import PATH, command
 from redlatch.cli.output import Output
 from redlatch.cli.session import Session
 from redlatch.errors import EngineError, PassphraseNeeded
+from redlatch.policy.model import MODES
 
 if TYPE_CHECKING:
     from redlatch.cli.send import Listen
@@ -55,8 +56,8 @@ class NobodyCameIn(EngineError):
 @click.option("--server-key", type=PATH, metavar="FILE", help="Its private key.")
 @click.option(
     "--mode",
-    type=click.Choice(["strict", "explain"]),
-    help="What strangers get: nothing, or a page that says why. Default: strict.",
+    type=click.Choice(MODES),
+    help="What strangers get: nothing, a page that says why, or (auto) the page at home only. Default: strict.",
 )
 @click.option("--keep-auth", is_flag=True, help="Leave adminAuth alone: key and password are both needed then.")
 @click.option("--no-passphrase", is_flag=True, help="Without root: leave the CA keys unencrypted.")

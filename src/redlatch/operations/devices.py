@@ -10,10 +10,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from redlatch.errors import Conflict, InvalidInput, NotFound
+from redlatch.operations import roles
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Config, Site, authority, changing
 from redlatch.pki import names as pki_names
-from redlatch.policy.model import ROLES
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -66,11 +66,11 @@ def add(
     name = pki_names.device_name(name)
     owner = pki_names.person_name(owner) if owner is not None else None
     with site.store.read() as view:
-        _check_role(view, role)
+        roles.base_of(view, role)
     key, public_key = _key(key_kind, csr)
     ca = authority(site, "device")
     with changing(site) as tx:
-        _check_role(tx, role)
+        roles.base_of(tx, role)
         if tx.device_by_name(pki_names.name_key(name)) is not None:
             raise Conflict(
                 f"a device named {name!r} exists already",
@@ -171,9 +171,9 @@ def rename(site: Site, name: str, new: str) -> Changed:
 
 
 def set_role(site: Site, name: str, role: str) -> Changed:
-    """Gives a device another role; its open connections are judged anew."""
+    """Gives a device another role; its open connections are judged anew. Errors: NotFound, InvalidInput (role)."""
     with changing(site) as tx:
-        _check_role(tx, role)
+        roles.base_of(tx, role)
         device = find(tx, name)
         tx.set_role(device.id, role)
         tx.record("device.role-changed", device=device.id, name=device.name, old=device.role, new=role)
@@ -227,12 +227,6 @@ def _by_id(view: Reader, device_id: str) -> Device:
 
 def _newest_first(certificates: Any) -> tuple[Certificate, ...]:
     return tuple(sorted(certificates, key=lambda one: (one.issued_at, one.not_after), reverse=True))
-
-
-def _check_role(view: Reader, role: str) -> None:
-    roles = (*ROLES, *view.roles())
-    if role not in roles:
-        raise InvalidInput(f"there is no role {role!r}", hint="roles are: " + ", ".join(roles))
 
 
 def _key(kind: KeyKind, csr: bytes | None) -> tuple[Key | None, PublicKey]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def private_addresses() -> tuple[Address, ...]:
     found = {*_ipv4(_text("/proc/net/fib_trie")), *_ipv6(_text("/proc/net/if_inet6"))}
     usable = (one for one in found if is_private(one) and not one.is_loopback and not one.is_link_local)
     return tuple(sorted(usable, key=lambda one: (one.version, int(one))))
+
+
+def gateways() -> tuple[Address, ...]:
+    """The routers this machine sends to, from the kernel's table: behind one, everybody may have its address."""
+    found = set()
+    for line in _text("/proc/net/route").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 2 and fields[2] != "00000000":  # as the processor keeps it: little-endian
+            found.add(ipaddress.IPv4Address(int.from_bytes(bytes.fromhex(fields[2]), sys.byteorder)))
+    return tuple(sorted(found))
 
 
 def _text(path: str) -> str:

@@ -31,6 +31,7 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         (settings.database, "devices, certificates, audit trail"),
         (settings.keys, "the keys of both CAs"),
         *((path, "a CA's key") for path in _children(settings.keys)),
+        *((path, "when DNS names of networks were last looked up") for path in _present(settings.look_up)),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
@@ -49,6 +50,10 @@ _PUBLISHED = {
     "snapshot.json": "the rules in force, and which parts belong to them",
     "snapshot": "the devices and networks in force, in parts",
 }
+
+
+def _present(path: Path) -> list[Path]:
+    return [path] if path.exists() else []
 
 
 def _children(folder: Path) -> list[Path]:

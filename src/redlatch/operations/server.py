@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
 from redlatch.files import explained, write_atomic
-from redlatch.operations import machine
+from redlatch.operations import areas, machine
 from redlatch.operations.publishing import Force, enforce, is_whole
 from redlatch.operations.site import Config, Site, authority, authority_owner, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
@@ -44,13 +45,14 @@ class Refreshed:
     force: Force
 
 
-def refresh(site: Site, *, anew: bool = True) -> Refreshed:
+def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None = None) -> Refreshed:
     """Brings certificate, names and addresses up to date, and publishes whatever a killed command left behind.
 
     The server certificate is renewed when it ends within 30 days, or lacks a name or a private address that this
     machine has now; a certificate of the operator's own is read anew from its files. Node-RED's guard picks the
     new one up without a restart. Run by a daily timer and by certbot's deploy hook; changes nothing when all is
-    well. With `anew` every published part of the snapshot is compared with the store, and put right.
+    well. With `anew` every published part of the snapshot is compared with the store, and put right; with
+    `environ` (where to find Node.js) settings and flows are looked at anew for what they serve.
     """
     site.target()
     config = site.config()
@@ -68,9 +70,13 @@ def refresh(site: Site, *, anew: bool = True) -> Refreshed:
             issue(site)
     if hosts != config.hosts:
         changes = [*changes, "host names: " + ", ".join(hosts)]
+    served: dict[str, Any] = {}
+    if environ is not None:
+        served, said = areas.reread(site, config, environ)
+        changes = [*changes, *said]
     if changes:
         with changing(site) as tx:
-            set_config(tx, hosts=hosts)
+            set_config(tx, hosts=hosts, **served)
             tx.record("site.changed", changes=changes)
     leaf = published_leaf(site)
     if leaf is None:

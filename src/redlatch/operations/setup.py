@@ -17,12 +17,11 @@ from redlatch.operations import machine, server
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Config, Site, Target, authority_owner, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
+from redlatch.policy.model import MODES
 from redlatch.settings import Settings
 
 if TYPE_CHECKING:
     from redlatch.store import Store
-
-MODES = ("strict", "explain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def _config(options: Options, node_red: locate.NodeRed, inspection: Inspection, 
         port=port,
         keep_auth=options.keep_auth or base.keep_auth,
         admin_root=inspection.admin_root,
-        areas=replace(base.areas, dashboards=inspection.dashboards),
+        areas=inspection.areas,
         server_files=server_files,
         target=Target(
             user=node_red.user.name,

@@ -45,8 +45,8 @@ class Config:
 
     `names` are the operator's own host names, `hosts` all names by which this site may be called,
     `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
-    `mode` is one of policy.model.MODES; `origins` are the web origins that may call and embed, `open_port` is a
-    second port that asks nobody for a certificate.
+    `mode` is one of policy.model.MODES; `areas` what flows and settings were known to serve; `origins` are the
+    web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate.
     """
 
     machine: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from redlatch.engines.nodered import claims, dropin, locate, publish, users
 from redlatch.engines.nodered.inspection import inspect_settings
 from redlatch.errors import RedlatchError
-from redlatch.operations import server
+from redlatch.operations import lookups, server, traffic
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Config, Site, Target
 
@@ -23,6 +23,7 @@ class Status:
     """`locked` is true only when settings.js was loaded, as its user, with the guard in it, and nothing that the
     guard does not speak for answers on Node-RED's port. `recorded`,
     `published` and `in_force` are the versions of store, file and (by the guard's claim) guard, None for none.
+    `keyless` is how many rules let somebody in without a certificate, by `open_port` alone where there is one.
     """
 
     locked: bool
@@ -31,6 +32,8 @@ class Status:
     url: str
     hosts: tuple[str, ...]
     devices: int
+    keyless: int
+    open_port: int | None
     recorded: int
     published: int | None
     in_force: int | None
@@ -48,6 +51,7 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
     with site.store.read() as view:
         recorded = view.site().revision
         count = sum(view.device_count_by_role().values())
+        keyless = sum(rule.anyone for rule in view.rules())
     if published is not None and published != recorded:
         warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
     claim = _claim(site, target, recorded, warnings)
@@ -58,6 +62,7 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
             "started before `redlatch up` stays open until it is restarted"
         )
     leaf = server.published_leaf(site)
+    warnings += _networks(site)
     _certificates(site, (leaf is not None and leaf.not_valid_after_utc) or None, warnings)
     return Status(
         locked=locked,
@@ -66,6 +71,8 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
         url=f"https://{config.hosts[1] if len(config.hosts) > 1 else config.machine}:{target.listen_port}",
         hosts=config.hosts,
         devices=count,
+        keyless=keyless,
+        open_port=config.open_port,
         recorded=recorded,
         published=published,
         in_force=claim.version if claim else None,
@@ -126,6 +133,15 @@ def _claim(site: Site, target: Target, recorded: int, warnings: list[str]) -> cl
     if claim.problem:
         warnings.append(f"the guard reports a problem: {claim.problem}")
     return claim
+
+
+def _networks(site: Site) -> list[str]:
+    """What is weak about networks: names without an answer, and traffic in which addresses tell nobody apart."""
+    with site.store.read() as view:
+        said = lookups.warnings(site, view)
+        matters = any(rule.networks for rule in view.rules())
+    words = traffic.sentence(traffic.seen(site)) if matters else None
+    return [*said, words] if words else said
 
 
 def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) -> None:

@@ -23,7 +23,7 @@ def decide(facts: Facts, snapshot: Snapshot | None) -> Decision:
     """
     if snapshot is None:
         return Decision(allow=False, reason="no-snapshot")
-    found = snapshot.devices.get(facts.certificate) if facts.certificate else None
+    found = snapshot.devices.get(facts.certificate or "")
     stranger = _certificate(facts, found, max(facts.now, snapshot.time))
     entry = None if stranger else found
     named = [rule for rule in snapshot.rules if _names(rule, entry, facts, snapshot)]

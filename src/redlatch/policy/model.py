@@ -133,7 +133,8 @@ class Facts:
 
     `certificate` is the fingerprint of the peer's certificate, `verified` whether TLS verified it against the
     device CA; `peer` the address it comes from; `by_open_port` whether it came by the snapshot's open port;
-    `upgrade` the Upgrade header of a request that asks for one.
+    `upgrade` the Upgrade header of a request that asks for one, empty where its Connection header does not: such
+    a request is served as a plain one, so it must not be judged as a websocket.
     """
 
     method: str = "GET"

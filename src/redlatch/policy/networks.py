@@ -64,7 +64,7 @@ class Network:
 def peer_number(address: str) -> tuple[int, int] | None:
     """(version, number) of a peer's address, None for what is none; a zone id is the receiver's business."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(address)
     except ValueError:
         return None
     return _unmapped(found.version, int(found))

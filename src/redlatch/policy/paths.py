@@ -41,8 +41,9 @@ _EDITOR_SEGMENTS: Final = frozenset(
         "theme", "types", "udp-ports", "vendor",
     }
 )  # fmt: skip
-# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear).
-_EDITOR_PREFIXES: Final = ("/dashboard/chart",)
+# Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear, and
+# PATCH /dashboard/api/v1/:id/flows, which deploys).
+_EDITOR_PREFIXES: Final = ("/dashboard/api", "/dashboard/chart")
 
 
 def is_target(target: str) -> bool:
@@ -69,7 +70,7 @@ def matches(path: str, pattern: str) -> bool:
     """Whether `path` is `pattern`, in which `:name` stands for any one segment; a last slash is nothing."""
     parts, wanted = path.removesuffix("/").split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(
-        one == other or (other.startswith(":") and one != "") for one, other in zip(parts, wanted, strict=True)
+        one == other or other.startswith(":") for one, other in zip(parts, wanted, strict=True)
     )
 
 

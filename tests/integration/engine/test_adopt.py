@@ -131,7 +131,7 @@ def test_inspection_describes_what_the_person_set(home: Home) -> None:
         before, guard_version=None
     )
     assert (before.admin_auth, before.admin_root, before.node_root) == ("credentials", "/red", "/api")
-    assert before.dashboards == ("/api/dashboard", "/api/panel")
+    assert before.areas.dashboards == ("/api/dashboard", "/api/panel")
     assert before.static == (("/home/pi/pictures/", "/"),)
     assert (before.node_auth, before.projects, before.https) == (True, True, "none")
 
@@ -375,7 +375,7 @@ def test_settings_run_without_roots_rights_environment_and_files(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What settings.js does while it is loaded, it does as its user: no root, no secrets of ours."""
-    monkeypatch.setenv("REDLATCH_PASSPHRASE", "top secret")
+    monkeypatch.setenv("SOME_PASSPHRASE", "top secret")
     report = home.user.home / "report.json"
     home.put(
         b"const fs = require('fs'); let shadow = 'closed';"

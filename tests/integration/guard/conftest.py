@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from tests.integration.guard.flows import ALL
+from tests.integration.guard.rules import AWAY, HOME, OFFICE, PLAIN
+from tests.support.clients import request as ask
 from tests.support.nodered import VERSIONS, NodeRed, Version, write_settings
 from tests.support.site import Device, Site
 
@@ -65,6 +67,16 @@ def explaining(version: Version, tmp_path_factory: pytest.TempPathFactory) -> It
     """In the mode that says why."""
     made = build(version, tmp_path_factory.mktemp(f"explain-{version}"), mode="explain")
     with made.red:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def house(version: Version, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lock]:
+    """For rules: each test puts its own in force (rules.py)."""
+    made = build(version, tmp_path_factory.mktemp(f"rules-{version}"), **PLAIN)
+    with made.red:
+        for source in (HOME, OFFICE, AWAY):  # strangers from where a device has been are rationed less
+            assert ask(made.port, "GET", "/hello", made.admin, source=source).status == 200
         yield made
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from tests.support.nodered import VERSIONS, NodeRed, Version, free_port, node, r
 
 from redlatch import bootstrap
 from redlatch.operations import devices, setup
+from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Site
 from redlatch.pki.bundles import pem_files
 from redlatch.settings import Settings, from_environment
@@ -81,3 +84,22 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> House:
 def newest(tmp_path: Path) -> House:
     """For what does not depend on Node-RED's version."""
     return House(tmp_path, "5.0")
+
+
+def fill(site: Site, count: int) -> None:
+    """As many devices as that, written past the operations (which would take hours) and published."""
+    with closing(sqlite3.connect(site.settings.database, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute(
+            "INSERT INTO devices (id, name, name_key, role, user_slug, created_at)"
+            " WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)"
+            " SELECT 'd' || i, 'd' || i, 'd' || i, 'user', 'u' || i, 0 FROM n",
+            (count,),
+        )
+        connection.execute(
+            "INSERT INTO certificates"
+            " (fingerprint, device_id, authority_id, serial, not_before, not_after, issued_at, der, changed)"
+            " SELECT lower(hex(randomblob(32))), id, 1, id, 0, 4000000000, 0, zeroblob(600), 0 FROM devices"
+        )
+        connection.execute("COMMIT")
+    assert enforce(site, anew=True).state == "published"

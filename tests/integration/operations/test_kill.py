@@ -18,12 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.integration.operations.conftest import House
+from tests.integration.operations.conftest import House, fill
 from tests.support.site import published
 
 from redlatch import bootstrap
 from redlatch.engines.nodered.adopt import has_block
 from redlatch.operations import devices, server, setup
+from redlatch.operations.publishing import is_whole
 
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown"}
 SPREAD = None if os.environ.get("REDLATCH_KILLS") == "all" else 9
@@ -173,6 +174,24 @@ def test_device_revoke(houses: Callable[[int], House]) -> None:
         return house
 
     for _, house in killed_everywhere(make, lambda house: devices.revoke(house.open(), "phone")):
+        check(house)
+
+
+def test_a_change_among_many_devices(houses: Callable[[int], House]) -> None:
+    """Killed before, between and after the snapshot's parts, its head, and the removal of what was replaced."""
+
+    def make(point: int) -> House:
+        house = up_once(houses(point))
+        fill(house.open(), 300)
+        house.open().store.close()
+        house.site = None
+        return house
+
+    def change(house: House) -> None:
+        devices.set_role(house.open(), "d7", "owner")
+
+    for point, house in killed_everywhere(make, change):
+        assert is_whole(house.settings), point
         check(house)
 
 

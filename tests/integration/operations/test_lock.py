@@ -27,6 +27,7 @@ def test_the_whole_life_of_a_lock(house: House) -> None:
             house.port,
             admin_root="/",
             identity=Identity(laptop.issued.key, laptop.issued.certificate),
+            admits=lambda knock: knock.with_key,
         )
         assert [proof for proof in table if not proof.ok] == []
         assert {proof.key for proof in table} == {"no key", "first device"}

@@ -16,7 +16,7 @@ def test_auth_js(version: Version) -> None:
     """Every test of auth.test.js passes."""
     ran = subprocess.run(
         [str(node(version)), "--test", str(Path(__file__).with_name("auth.test.js"))],
-        env={**os.environ, "REDLATCH_GUARD": str(GUARD)},
+        env={**os.environ, "REDLATCH_TEST_GUARD": str(GUARD)},
         capture_output=True,
         text=True,
         timeout=60,

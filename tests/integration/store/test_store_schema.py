@@ -27,7 +27,8 @@ from tests.support.wait import until
 
 from redlatch.audit import genesis
 from redlatch.errors import Conflict
-from redlatch.store import Reader, Store, Transaction, migrate, statements
+from redlatch.policy.model import DEFAULT_RULES, Rule
+from redlatch.store import NetworkRow, Reader, Store, Transaction, migrate, statements
 from redlatch.store.database import VERSIONS
 from redlatch.store.schema import metadata
 
@@ -201,6 +202,11 @@ def test_the_same_store_lives_on_postgresql(engine: Engine) -> None:
         tx.rename_device(device_id("tablet"), name="Tablet", name_key="tablet")
         tx.set_role(device_id("tablet"), "viewer")
         tx.set_config({"names": ["münchen"]})
+        tx.add_role("family", "user")
+        assert tx.add_rule(Rule(0, roles=("family",), area="all")).id == 5
+        tx.remove_rule(1)
+        tx.put_network(NetworkRow("home", "::1", {}, 1, "ab" * 32), b"old")
+        tx.put_network(NetworkRow("home", "::2", {"a.b": {"addresses": [], "at": 1}}, 1, "cd" * 32), b"new\0")
         tx.record("site.changed")
         tx.finish()
     with pytest.raises(Conflict), engine.begin() as connection:
@@ -215,6 +221,20 @@ def test_the_same_store_lives_on_postgresql(engine: Engine) -> None:
         assert [one.name for one in r.devices(limit=1)] == [phone.name]
         assert [one.name for one in r.devices(after=phone.id)] == ["Tablet"]
         assert len(r.authorities("device")) == 1
+        assert r.roles() == {"family": "user"}
+        assert [one.id for one in r.rules()] == [2, 3, 4, 5]
+        assert r.rules()[:3] == DEFAULT_RULES[1:]
+        assert r.networks() == (NetworkRow("home", "::2", {"a.b": {"addresses": [], "at": 1}}, 1, "cd" * 32),)
+        assert r.network("home") == r.networks()[0]
+        assert r.network_digests() == {"home": "cd" * 32}
+        assert r.network_table("home") == b"new\0"
+        assert list(r.entries_below("", 65)) == [certificate.fingerprint]
+        assert list(r.entries_below(certificate.fingerprint[:3], 65)) == [certificate.fingerprint]
+        assert r.changed_since(0) == (certificate.fingerprint,)
+        assert r.changed_since(1) == ()
+        assert r.device_count_by_role() == {"admin": 1, "viewer": 1}
+        assert r.somebody_has("admin", NOW)
+        assert [name for name, _ in r.ending(NOW + timedelta(days=366))] == [phone.name]
         assert (r.site().config, r.site().revision) == ({"names": ["münchen"]}, 1)
         assert r.verify_audit().ok
     with engine.begin() as connection:
@@ -224,10 +244,16 @@ def test_the_same_store_lives_on_postgresql(engine: Engine) -> None:
         tx.retire_authority(1, NOW)
         tx.record("ca.retired")
         add_device(tx, "Bart's phone 📱 2")
+        tx.remove_role("family")
+        tx.remove_network("home")
+        tx.record("role.removed")
         tx.finish()
     with engine.begin() as connection:
         r = Reader(Portable(connection))
         assert list(r.active_certificates()) == []
+        assert r.entries_below("", 65) == {}
+        assert r.changed_since(1) == (certificate.fingerprint,)
+        assert (r.roles(), r.networks()) == ({}, ())
         assert r.device_by_name("bart's phone 📱") is None
         assert r.verify_audit().ok
 

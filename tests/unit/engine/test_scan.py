@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redlatch.engines.nodered.flows import dashboards
+from redlatch.engines.nodered.flows import areas
 from redlatch.engines.nodered.inspection import Https, Inspection
 from redlatch.engines.nodered.scan import Finding, what_will_break
 
@@ -123,10 +123,17 @@ def test_writing_endpoints_break_and_reading_ones_change() -> None:
         ([node("http in", url="/ui/secret")], "/", None, ["/dashboard"]),
         ([node("http in", url="/ui/secret"), node("ui_tab")], "/", None, ["/dashboard", "/ui"]),
         ([node("http in", url="/uix")], "/", None, ["/dashboard", "/ui"]),
+        ([node("http in", url="/UI")], "/", None, ["/dashboard"]),
+        ([node("http in", url="/ui?/x")], "/", None, ["/dashboard"]),
+        ([node("http in", url="/d*")], "/", None, ["/ui"]),
+        ([node("http in", url="/:page")], "/", None, []),
+        ([node("http in", url="/")], "/", None, ["/dashboard", "/ui"]),
+        ([node("ui-base", path="/flows"), node("ui-base", path="/a*")], "/", None, ["/dashboard", "/ui"]),
     ],
 )
 def test_dashboard_prefixes(
     flows: list[dict[str, Any]], root: str | None, setting: str | None, expected: list[str]
 ) -> None:
     """Canonical, below httpNodeRoot, never the root itself, never an endpoint of the flows' own."""
-    assert dashboards(flows, node_root=root, settings_path=setting) == expected
+    found = areas(flows, node_root=root, admin_root="/", settings_path=setting)
+    assert list(found.dashboards) == expected

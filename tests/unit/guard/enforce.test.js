@@ -126,11 +126,23 @@ test("a listed certificate that TLS did not verify is refused", () => {
 });
 
 test("without a snapshot nobody passes", () => {
-  const { server, seen } = guarded({ snapshot: null });
+  const reasons = [];
+  const claims = { access: (line) => reasons.push(line.reason), inForce() {}, connectionsChanged() {}, start() {} };
+  const { server, seen } = guarded({ snapshot: null, claims });
   const from = socket(FINGERPRINT);
   server.emit("secureConnection", from);
   assert.ok(from.destroyed);
   assert.deepStrictEqual(seen, []);
+  assert.deepStrictEqual(reasons, ["no-snapshot"]);
+});
+
+test("a stranger whom no rule knows is told of the certificate, whatever else is wrong", () => {
+  const { server } = guarded({ snapshot: { ...SNAPSHOT, mode: "explain" } });
+  const from = socket(undefined);
+  server.emit("secureConnection", from);
+  const res = { writeHead() {}, end: (body) => (res.body = body) };
+  server.emit("request", req(from, { headers: { host: "evil.example" } }), res);
+  assert.match(res.body, /\(no-certificate\)/);
 });
 
 test("an error of ours closes the connection and reaches nobody", () => {
@@ -315,4 +327,121 @@ test("addresses", () => {
   assert.strictEqual(groupOf("2001:db8:1:2:3:4:5:6"), groupOf("2001:db8:1:2::9"));
   assert.notStrictEqual(groupOf("2001:db8:1:2::9"), groupOf("2001:db8:1:3::9"));
   assert.strictEqual(groupOf("10.0.0.1"), "10.0.0.1");
+});
+
+const OURS = { host: "pi", origin: "https://pi" };
+const AGAIN = { url: "/.redlatch/again", method: "POST", headers: OURS };
+
+/** A stranger's connection where strangers are told why, and what the guard answers to `fields`. */
+function told(snapshot, { fingerprint, address = "127.0.0.1", ...rest } = {}) {
+  const made = guarded({ snapshot: { ...SNAPSHOT, mode: "explain", ...snapshot } });
+  made.server.setTicketKeys = () => {};
+  const from = socket(fingerprint);
+  Object.assign(from, { remoteAddress: address, ...rest });
+  made.server.emit("secureConnection", from);
+  const ask = (fields, by = from) => {
+    const res = { writeHead(status) { this.status = status; }, end(body) { this.body = body; } };
+    made.server.emit("request", req(by, fields), res);
+    return res;
+  };
+  return { ...made, from, ask };
+}
+
+test("a page of ours has the guard insist, for its own address alone", () => {
+  const { enforcement, ask } = told();
+  assert.strictEqual(enforcement.asks("127.0.0.1"), "optional");
+  assert.strictEqual(ask(AGAIN).status, 204);
+  assert.strictEqual(enforcement.asks("127.0.0.1"), "required");
+  assert.strictEqual(enforcement.asks("127.0.0.2"), "optional");
+  assert.strictEqual(ask(AGAIN).status, 204); // it insists already
+});
+
+test("one address at a time", () => {
+  const { enforcement, server, ask } = told();
+  const other = Object.assign(socket(undefined), { remoteAddress: "127.0.0.9" });
+  server.emit("secureConnection", other);
+  assert.strictEqual(ask(AGAIN).status, 204);
+  const second = ask(AGAIN, other);
+  assert.deepStrictEqual([second.status, second.body], [403, "busy"]);
+  assert.strictEqual(enforcement.asks("127.0.0.9"), "optional");
+});
+
+test("other pages, other methods and devices do not have it insist", () => {
+  for (const [fields, fingerprint] of [
+    [{ ...AGAIN, headers: { host: "pi", origin: "https://elsewhere" } }],
+    [{ ...AGAIN, headers: { host: "pi", origin: "null" } }],
+    [{ ...AGAIN, headers: { host: "pi" } }],
+    [{ ...AGAIN, headers: { host: "elsewhere", origin: "https://elsewhere" } }],
+    [{ ...AGAIN, headers: { host: "pi", "sec-fetch-site": "cross-site" } }],
+    [{ ...AGAIN, method: "GET" }],
+    [AGAIN, FINGERPRINT],
+  ]) {
+    const { enforcement, ask } = told({}, { fingerprint });
+    ask(fields);
+    assert.strictEqual(enforcement.asks("127.0.0.1"), "optional");
+  }
+});
+
+test("what the page is told of its own connection", () => {
+  const probe = { url: "/.redlatch/probe", headers: { host: "pi", "sec-fetch-site": "same-origin" } };
+  const says = (...given) => {
+    const { status, body } = told(...given).ask(probe);
+    return [status, body];
+  };
+  assert.deepStrictEqual(says({}, {}), [403, "no-certificate"]);
+  assert.deepStrictEqual(says({}, { fingerprint: "cd".repeat(32) }), [403, "unknown-certificate"]);
+  assert.deepStrictEqual(says({}, { fingerprint: FINGERPRINT }), [204, undefined]);
+});
+
+test("a certificate that TLS refuses for its dates is named so, and refused", () => {
+  const dated = (fingerprint, authorizationError) => ({ fingerprint, authorized: false, authorizationError });
+  for (const [given, reason] of [
+    [dated(FINGERPRINT, "CERT_HAS_EXPIRED"), "expired"],
+    [dated(FINGERPRINT, "CERT_NOT_YET_VALID"), "not-yet-valid"],
+    [dated(FINGERPRINT, "SELF_SIGNED_CERT_IN_CHAIN"), "untrusted-certificate"],
+    [dated("cd".repeat(32), "CERT_HAS_EXPIRED"), "unknown-certificate"],
+  ]) {
+    const { ask, seen } = told({}, given);
+    const res = ask({ headers: { host: "pi" } });
+    assert.strictEqual(res.status, 403);
+    assert.match(res.body, new RegExp(`\\(${reason}\\)`));
+    assert.ok(!seen.includes("request"));
+  }
+});
+
+test("who asks with an expired certificate is turned back by an alert, a few times; others never are", () => {
+  const raw = () => Object.assign(new EventEmitter(), { sent: null, end(data) { this.sent = data; } });
+  const begins = (enforcement, address) => {
+    const arrived = raw();
+    let proceeded = false;
+    enforcement.begin({ raw: arrived, address, byOpenPort: false, optional: false }, () => {
+      proceeded = true;
+    });
+    assert.notStrictEqual(proceeded, arrived.sent !== null);
+    return arrived.sent === null ? null : [...arrived.sent];
+  };
+  const alert = [21, 3, 3, 0, 2, 2, 116];
+  const expired = told({}, { fingerprint: FINGERPRINT, authorized: false, authorizationError: "CERT_HAS_EXPIRED" });
+  assert.strictEqual(begins(expired.enforcement, "127.0.0.1"), null);
+  expired.ask(AGAIN);
+  assert.strictEqual(begins(expired.enforcement, "127.0.0.2"), null);
+  for (let n = 0; n < 3; n++) assert.deepStrictEqual(begins(expired.enforcement, "127.0.0.1"), alert);
+  assert.strictEqual(begins(expired.enforcement, "127.0.0.1"), null);
+  const without = told();
+  without.ask(AGAIN);
+  assert.strictEqual(begins(without.enforcement, "127.0.0.1"), null);
+});
+
+test("what a stranger has open is closed where the guard begins to insist: it would be used instead of a new one", () => {
+  const { server, from, ask } = told();
+  const opened = (fingerprint, remoteAddress) => {
+    const made = Object.assign(socket(fingerprint), { remoteAddress });
+    server.emit("secureConnection", made);
+    return made;
+  };
+  const leftover = opened(undefined, "127.0.0.1");
+  const others = [opened(FINGERPRINT, "127.0.0.1"), opened(undefined, "127.0.0.2"), from];
+  ask(AGAIN);
+  assert.ok(leftover.destroyed);
+  assert.deepStrictEqual(others.map((one) => one.destroyed), [false, false, false]);
 });

@@ -141,17 +141,21 @@ test("a part that is missing, garbled or not where it belongs is refused", (cont
     {}, [], null, { leaf: [] }, { leaf: { [key("A")]: ENTRY } }, { leaf: { ["a".repeat(63)]: ENTRY } }, { branch: [] },
     ...[["1", "admin", "ann", 1], [1, "admin", "ann", 1, 2], ["1", "admin", "ann", "1", 2], ["1", null, "ann", 1, 2], {}, null]
       .map((row) => ({ leaf: { [key("a")]: row } })),
-    { branch: Array(16).fill("../../etc/passwd") },
     branch({ 3: sha256(JSON.stringify(leaf("a"))) }), // a leaf below the wrong digit
   ];
   for (const part of odd) {
     const made = folder(context, [part, leaf("a")], ([devices]) => ({ devices }));
-    assert.throws(() => made.load(null), Error, JSON.stringify(part));
+    assert.throws(() => made.load(null), /garbled/, JSON.stringify(part));
   }
   for (const words of [[], [1], [1, 0], [1, 0, 5], [0, 1, 1, 2, 3, 4], [1, 0, 9, 5], [2, 0, 1, 5, 6, 9], [9, 9]]) {
     const made = folder(context, [table(...words)], ([home]) => ({ networks: { home } }));
     assert.throws(() => made.load(null), Error, JSON.stringify(words));
   }
+});
+
+test("what a branch names is a digest, before any file of that name is looked at", (context) => {
+  const made = folder(context, [{ branch: Array(16).fill("../snapshot.json") }], ([devices]) => ({ devices }));
+  assert.throws(() => made.load(null), /garbled branch/);
 });
 
 test("an older one, and one of another site, changes nothing", (context) => {

@@ -11,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from redlatch.engines.nodered.flows import dashboards, read_flows
+from redlatch.engines.nodered.flows import Endpoint, areas, canonical_prefix, endpoints, read_flows
 from redlatch.engines.nodered.locate import NodeRed, parse_arguments
 from redlatch.engines.nodered.users import Completed, call_as, read_regular, run_as
 from redlatch.errors import FileProblem, NotAdoptable, RedlatchError
+from redlatch.policy.model import Areas
 
 TIMEOUT = 20.0  # a Raspberry Pi Zero needs 6 s to start node and load a settings.js
 _MAX_BYTES = 4 << 20
@@ -59,7 +60,8 @@ class Inspection:
 
     `ok` false: `code` and `error` say why it cannot be loaded (syntax, throws, exits, timeout, module, promise,
     no-settings, unreadable, node), `line` where. `guarded`: the block is there and takes effect.
-    `admin_root`/`node_root` are None when switched off. `ui_port` None: Node-RED's default, 1880.
+    `admin_root`/`node_root` are None when switched off. `ui_port` None: Node-RED's default, 1880. `static` are
+    folders with the paths at which they are served; `endpoints` all of the flows', also those that are in no area.
     """
 
     ok: bool
@@ -74,7 +76,8 @@ class Inspection:
     admin_root: str | None = "/"
     node_root: str | None = "/"
     static: tuple[tuple[str, str], ...] = ()
-    dashboards: tuple[str, ...] = ()
+    areas: Areas = field(default_factory=Areas)
+    endpoints: tuple[Endpoint, ...] = ()
     https: HttpsKind = "none"
     https_block: Https = field(default_factory=Https)
     client_ca: bool = False
@@ -239,6 +242,11 @@ def _build(nodered: NodeRed, file: Path, answer: dict[str, Any]) -> Inspection:
     admin_root, node_root = _root(said.get("admin_root")), _root(said.get("node_root"))
     user_dir, flow_file = _text(said.get("user_dir")), _text(said.get("flow_file"))
     nodes = read_flows(nodered, user_dir=user_dir, flow_file=flow_file) or []
+    static = tuple(
+        (str(entry.get("path")), canonical_prefix(_text(said.get("static_root")), str(entry.get("root"))))
+        for entry in said.get("static", [])
+        if isinstance(entry, dict)
+    )
     auth = said.get("admin_auth")
     return Inspection(
         ok=True,
@@ -249,12 +257,15 @@ def _build(nodered: NodeRed, file: Path, answer: dict[str, Any]) -> Inspection:
         ui_host=_text(said.get("ui_host")),
         admin_root=admin_root,
         node_root=node_root,
-        static=tuple(
-            (str(entry.get("path")), str(entry.get("root")))
-            for entry in said.get("static", [])
-            if isinstance(entry, dict)
+        static=static,
+        areas=areas(
+            nodes,
+            node_root=node_root,
+            admin_root=admin_root,
+            settings_path=_text(said.get("dashboard_path")),
+            static=[mount for _, mount in static],
         ),
-        dashboards=tuple(dashboards(nodes, node_root=node_root, settings_path=_text(said.get("dashboard_path")))),
+        endpoints=tuple(endpoints(nodes, node_root=node_root, admin_root=admin_root)),
         https=https.kind,
         https_block=https,
         client_ca=https.client_ca,

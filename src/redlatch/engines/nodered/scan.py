@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redlatch.engines.nodered.flows import Node, canonical_prefix
+from redlatch.engines.nodered.flows import Node, canonical_prefix, running
 from redlatch.engines.nodered.inspection import Inspection
 
 _MOST_NAMES = 5
@@ -37,7 +37,7 @@ def what_will_break(
     found = [*_settings(inspection)]
     if flows is None:
         return found
-    active = _enabled(flows)
+    active = running(flows)
     found += [
         *_calls(inspection, active, names),
         *_endpoints(inspection, active),
@@ -45,12 +45,6 @@ def what_will_break(
     ]
     found += [*_outside(active), *_links(active, inspection)]
     return found
-
-
-def _enabled(flows: Sequence[Node]) -> list[Node]:
-    """Nodes that run: not disabled, and not on a disabled tab."""
-    disabled = {node.get("id") for node in flows if node.get("type") == "tab" and node.get("disabled") is True}
-    return [node for node in flows if node.get("d") is not True and node.get("z") not in disabled]
 
 
 def _text(value: Any, most: int = 120) -> str:
@@ -209,8 +203,9 @@ def _endpoints(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findin
             "http-in",
             "breaks" if writes else "changes",
             f"{len(inputs)} http-in endpoint(s) need a certificate from whatever calls them: {_list(shown)}",
-            "give each caller a certificate (redlatch device add NAME --role admin --format pem); webhooks of "
-            "services on the internet cannot have one and stop",
+            "give each caller a certificate (redlatch device add NAME --role thing --format pem) and a rule "
+            "(redlatch rule add --role thing --area http-in); for webhooks that cannot have one: redlatch rule "
+            "add --anyone --path PATH --method POST",
             _ids(inputs),
         )
     sockets = [n for n in flows if n.get("type") == "websocket-listener"]
@@ -230,7 +225,7 @@ def _dashboards(inspection: Inspection, flows: Sequence[Node]) -> Iterator[Findi
         yield Finding(
             "dashboard",
             "changes",
-            f"the dashboard ({_list(inspection.dashboards)}) needs a certificate on every phone and tablet",
+            f"the dashboard ({_list(inspection.areas.dashboards)}) needs a certificate on every phone and tablet",
             "redlatch device add NAME --role user gives one that opens dashboards and nothing else",
         )
 
@@ -252,13 +247,23 @@ _LISTENERS: dict[str, Callable[[Node], bool]] = {
 }
 
 
+def own_ports(flows: Sequence[Node]) -> list[tuple[str, str]]:
+    """(kind of node, port or "") of every node that runs and opens a port of its own, in words."""
+    return [_port(node) for node in _listening(running(flows))]
+
+
+def _listening(flows: Sequence[Node]) -> list[Node]:
+    return [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
+
+
+def _port(node: Node) -> tuple[str, str]:
+    return _text(node.get("type"), 30), _text(node.get("port") or node.get("mqtt_port") or "", 8)
+
+
 def _outside(flows: Sequence[Node]) -> Iterator[Finding]:
-    listening = [n for n in flows if (test := _LISTENERS.get(str(n.get("type")))) and test(n)]
+    listening = _listening(flows)
     if listening:
-        shown = [
-            f"{_text(n.get('type'), 30)} {_text(n.get('port') or n.get('mqtt_port') or '', 8)}".strip()
-            for n in listening
-        ]
+        shown = [" ".join(_port(n)).strip() for n in listening]
         yield Finding(
             "own-ports",
             "outside",

@@ -5,8 +5,8 @@
 //   state.ticket = null            a field of each socket's identity from the start (one hidden class)
 //   inject(req, state)             before every `request`, `checkContinue` and `upgrade` that is let in, unless keep_auth
 //   signOn(settings, { lookup })   once in wrap(), unless keep_auth: replaces settings.adminAuth, whoever's it was
-//   lookup(state) -> {user, permission}  what the snapshot in force NOW lets that socket's holder do in the editor ("*",
-//                                  "read", null), or null. Called per permission check, so a changed rule counts at once.
+//   lookup(state) -> {username, permissions} of who the snapshot in force NOW says is behind that socket, frozen, or null
+//                                  (see visitor.js). Called per permission check, so a changed rule counts at once.
 // The editor loads `theme/scripts/redlatch-editor.js`: a viewer needs GET of it.
 //
 // How Node-RED 4.1 and 5.0 read it (@node-red/editor-api lib/auth): strategies.js takes `req.headers[tokenHeader]` as it
@@ -48,9 +48,7 @@ function inject(req, state) {
 function adminAuth({ lookup }) {
   async function tokens(value) {
     const state = holders.get(value);
-    const found = state === undefined ? null : lookup(state);
-    // Node-RED puts the name into paths (projects, user settings): without one there is no user.
-    return found && found.permission && found.user ? { username: found.user, permissions: found.permission } : null;
+    return state === undefined ? null : lookup(state);
   }
   return { module: { tokens, tokenHeader: HEADER } };
 }

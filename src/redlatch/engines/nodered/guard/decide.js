@@ -153,7 +153,7 @@ class Policy {
     if (entry === null) return false;
     return (
       rule.anyDevice || rule.devices.has(entry.id) || rule.roles.has(entry.role) ||
-      (this.likes.has(entry.role) && rule.roles.has(this.likes.get(entry.role)))
+      rule.roles.has(this.likes.get(entry.role))
     );
   }
 

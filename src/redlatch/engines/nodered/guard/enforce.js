@@ -146,6 +146,7 @@ class Enforcement {
         this.logRefusal(ticket.address, null, "no-certificate");
         return;
       }
+      if (!ticket.byOpenPort && this.again.turnsBack(ticket.address, ticket.raw)) return;
       ticket.optional = asks !== "required";
       server.requestCert = asks !== "none";
       server.rejectUnauthorized = asks === "required";
@@ -174,6 +175,7 @@ class Enforcement {
       if (certificate !== undefined) {
         visitor.fingerprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
         visitor.verified = socket.authorized === true;
+        visitor.dates = REFUSED_BY_TLS[socket.authorizationError] || null;
       }
       visitor.refresh(this.policy);
       // A resumed TLS 1.3 session without a certificate says authorized (nodejs/node #35317), and flows read that.
@@ -221,7 +223,7 @@ class Enforcement {
     return visitor !== undefined && visitor.isLetIn(this.policy);
   }
 
-  /** {user, permission} of who is behind this visitor now, for single sign-on, or null. */
+  /** Node-RED's user behind this visitor now, for single sign-on, or null. */
   lookup(visitor) {
     return visitor.isLetIn(this.policy) ? visitor.user : null;
   }
@@ -233,7 +235,8 @@ class Enforcement {
     try {
       const visitor = socket[VISITOR];
       if (visitor === undefined) throw new Error("a request on a connection that nobody looked at");
-      const reason = visitor.judge(this.policy, req, req.headers.upgrade);
+      // An Upgrade that Connection does not ask for comes as a plain request, which no right to a websocket lets through
+      const reason = visitor.judge(this.policy, req, req.headers.upgrade === undefined ? undefined : "");
       if (req.url.startsWith(page.PLACE) && this.isTold(visitor) && this.again.answers(visitor, this.policy, req, res)) {
         return false;
       }
@@ -243,12 +246,15 @@ class Enforcement {
         }
         if (visitor.counted !== null) this.isWelcome(visitor);
         visitor.request = req;
+        visitor.target = req.url;
+        if (visitor.response !== null && !visitor.response.writableEnded) visitor.pipelines = true;
+        visitor.response = res;
         if (visitor.policy.ancestors !== null) res.setHeader("Content-Security-Policy", visitor.policy.ancestors);
         if (this.signOn !== null) this.signOn.inject(req, visitor);
         return true;
       }
       this.log(visitor, req, false, reason, false);
-      if (this.isTold(visitor)) page.answer(req, res, reason, visitor.refused !== null);
+      if (this.isTold(visitor)) page.answer(req, res, reason, { close: visitor.refused !== null, byOpenPort: visitor.byOpenPort });
       else socket.destroy();
     } catch (error) {
       socket.destroy();
@@ -273,6 +279,7 @@ class Enforcement {
       if (reason === "ok") {
         if (visitor.counted !== null) this.isWelcome(visitor);
         visitor.request = req;
+        visitor.target = req.url;
         visitor.websocket = true;
         this.claims.connectionsChanged();
         if (this.signOn !== null) this.signOn.inject(req, visitor);
@@ -342,8 +349,9 @@ class Enforcement {
       if (!visitor.isWhoCameIn()) return false;
       const { request } = visitor;
       if (request === null) return true;
-      const upgrade = visitor.websocket ? request.headers.upgrade || "" : request.headers.upgrade;
-      return visitor.judge(policy, request, upgrade) === "ok";
+      if (visitor.pipelines) return false; // what is still being answered before the last request cannot be judged
+      const upgrade = visitor.websocket ? request.headers.upgrade || "" : undefined;
+      return visitor.judge(policy, request, upgrade, visitor.target) === "ok";
     } catch (error) {
       this.report(error);
       return false;

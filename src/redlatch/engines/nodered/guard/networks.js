@@ -58,10 +58,10 @@ function words6(text) {
 
 /** A peer's address as its 32-bit words: one for IPv4 (mapped or not), four for IPv6, null for what is none. */
 function wordsOf(address) {
+  if (isIPv4(address)) return [words4(address)];
+  if (!isIPv6(address)) return null;
   const zone = address.indexOf("%");
   const text = zone < 0 ? address : address.slice(0, zone); // a zone id is the receiver's business
-  if (isIPv4(text)) return [words4(text)];
-  if (!isIPv6(text)) return null;
   let whole = text;
   if (text.includes(".")) {
     const colon = text.lastIndexOf(":");

@@ -22,7 +22,7 @@ const EDITOR_SEGMENTS = new Set([
   "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "resources", "settings",
   "theme", "types", "udp-ports", "vendor",
 ]);
-const EDITOR_PREFIXES = ["/dashboard/chart"];
+const EDITOR_PREFIXES = ["/dashboard/api", "/dashboard/chart"];
 
 const EDITOR = "editor"; // the strictest: stands for everything unknown
 const EDITOR_READ = "editor-read";
@@ -53,7 +53,7 @@ function matches(parts, pattern) {
   const wanted = pattern.split("/");
   return (
     parts.length === wanted.length &&
-    wanted.every((one, at) => one === parts[at] || (one.startsWith(":") && parts[at] !== ""))
+    wanted.every((one, at) => one === parts[at] || one.startsWith(":"))
   );
 }
 

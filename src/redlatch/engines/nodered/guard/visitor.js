@@ -11,17 +11,21 @@ class Visitor {
     this.counted = ticket; // at the door; null once it is a device, or a rule let something of it in
     this.fingerprint = null; // proved by the handshake, also on a resumed session
     this.verified = false;
+    this.dates = null; // "expired" or "not-yet-valid", when TLS did not verify it for its dates
     this.policy = undefined; // the one that the next five are from
     this.entry = null; // of a device
     this.stranger = "no-certificate"; // why it is no device, or null
     this.grants = null;
     this.refused = "no-certificate"; // why nothing of this connection is let in, or null
-    this.user = null; // {user, permission} for single sign-on
+    this.user = null; // that Node-RED's editor is told, {username, permissions}, or null
     this.from = Infinity; // [from, until): the clock in ms for which the above holds
     this.until = -Infinity;
     this.admitted = null; // the entry and permission that it came in by
     this.ticket = null; // of auth.js
     this.request = null; // the last one let in: judged again when the snapshot changes
+    this.target = ""; // of it: Express leaves a shorter req.url behind, without the path that a handler is mounted at
+    this.response = null; // to it
+    this.pipelines = false; // a request came in before the one before was answered
     this.websocket = false;
     this.since = Math.floor(Date.now() / 1000);
   }
@@ -39,6 +43,9 @@ class Visitor {
       return;
     }
     this.stranger = policy.certificate(this.fingerprint, this.verified, Math.floor(Date.now() / 1000));
+    if (this.stranger === "untrusted-certificate" && this.dates !== null) {
+      this.stranger = policy.entry(this.fingerprint) === null ? "unknown-certificate" : this.dates; // no less refused
+    }
     if (this.stranger === null) this.entry = policy.entry(this.fingerprint);
     this.grants = policy.grants(this.entry, this.address, this.byOpenPort);
     this.refused = this.grants.isEmpty ? this.stranger : null;
@@ -49,7 +56,10 @@ class Visitor {
       this.from = -Infinity; // no clock makes a device of who showed no certificate
       this.until = Infinity;
     }
-    this.user = { user: this.entry === null ? ANYONE : this.entry.user, permission: this.grants.permission };
+    const { permission } = this.grants;
+    const username = this.entry === null ? ANYONE : this.entry.user;
+    // Node-RED puts the name into paths (projects, user settings): without one there is no user.
+    this.user = permission !== null && username ? Object.freeze({ username, permissions: permission }) : null;
   }
 
   isCurrent(policy) {
@@ -58,13 +68,13 @@ class Visitor {
   }
 
   /** "ok", or why not. This is the line that every request of a keep-alive connection runs through: keep it short. */
-  judge(policy, req, upgrade) {
+  judge(policy, req, upgrade, target = req.url) {
     if (!this.isCurrent(policy)) this.refresh(policy);
     if (this.refused !== null) return this.refused;
     return (
-      policy.verdict(this.grants, req.method, req.url, req.headers, upgrade) ||
+      policy.verdict(this.grants, req.method, target, req.headers, upgrade) ||
       this.stranger ||
-      policy.refusal(this.entry, this.grants, this.byOpenPort, req.method, req.url, upgrade)
+      policy.refusal(this.entry, this.grants, this.byOpenPort, req.method, target, upgrade)
     );
   }
 

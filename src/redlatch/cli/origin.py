@@ -1,0 +1,75 @@
+"""`redlatch origin ...`: pages from elsewhere that may call this Node-RED and embed it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from redlatch.cli.device import print_force
+from redlatch.cli.framework import LazyGroup, command
+from redlatch.cli.session import Session
+
+if TYPE_CHECKING:
+    from redlatch.operations.origins import Changed
+
+origin = LazyGroup(
+    "origin",
+    help="Other web origins whose pages may call this Node-RED and show it in a frame (a Home Assistant panel).",
+    examples=("redlatch origin add https://homeassistant.local:8123", "redlatch origin list"),
+    lazy={
+        "add": ("redlatch.cli.origin:add", "allow the pages of an origin"),
+        "remove": ("redlatch.cli.origin:remove", "refuse them again"),
+        "list": ("redlatch.cli.origin:list_", "show all origins"),
+    },
+)
+
+
+@command(
+    "add", "redlatch origin add https://homeassistant.local:8123", "redlatch origin add https://panel.example.org"
+)
+@click.argument("url")
+def add(session: Session, url: str) -> None:
+    """Allow the pages of another origin to call this Node-RED and to show it in a frame.
+
+    They act with the key of the device that shows them: name only pages that you trust as much as that device.
+    """
+    from redlatch.operations import origins
+
+    changed = origins.add(session.site(), url)
+    _print(session, changed, f"pages of {changed.origin} may call and embed this Node-RED")
+
+
+@command("remove", "redlatch origin remove https://homeassistant.local:8123")
+@click.argument("url")
+def remove(session: Session, url: str) -> None:
+    """Refuse the pages of an origin again."""
+    from redlatch.operations import origins
+
+    changed = origins.remove(session.site(), url)
+    _print(session, changed, f"pages of {changed.origin} are refused again")
+
+
+@command("list", "redlatch origin list")
+def list_(session: Session) -> None:
+    """Show all origins that you allowed."""
+    from redlatch.operations import origins
+
+    found = origins.list_origins(session.site())
+    session.out.document({"origins": [{"origin": one, "warnings": origins.warnings(one)} for one in found]})
+    for one in found:
+        session.out.line(one)
+        for text in origins.warnings(one):
+            session.out.line(f"attention: {text}", style="warn")
+    if not found:
+        session.out.line("none: pages from elsewhere are refused")
+
+
+def _print(session: Session, changed: Changed, sentence: str) -> None:
+    session.out.document(
+        {"origin": changed.origin, "warnings": changed.warnings, "force": changed.force.as_dict()}
+    )
+    session.out.line(sentence, style="strong")
+    for text in changed.warnings:
+        session.out.line(f"attention: {text}", style="warn")
+    print_force(session.out, changed.force)

@@ -1,0 +1,21 @@
+"""Reasons in words, from the file that the guard's page shows too."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import NamedTuple
+
+
+class Reason(NamedTuple):
+    """Why, and what to do next ("" where there is nothing to do)."""
+
+    text: str
+    next: str
+
+
+def reason(code: str) -> Reason:
+    """The words for a decision's reason; the code itself for one that has none."""
+    data = resources.files("redlatch.engines.nodered").joinpath("guard/reasons.json").read_bytes()
+    found = json.loads(data).get(code, {})
+    return Reason(str(found.get("text", code)), str(found.get("next", "")))

@@ -1,0 +1,93 @@
+"""Where connections came from, by the guard's access log: what an address list cannot know by itself.
+
+Behind a proxy, a container's port, a tunnel or a router's hairpin everybody seems to be one private address. The
+log is the word of Node-RED's user: it makes warnings, and is never an input to a permission.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from redlatch.engines.nodered import claims
+from redlatch.errors import RedlatchError
+from redlatch.operations.site import Site
+from redlatch.policy.builtin import BUILTIN
+from redlatch.policy.networks import Network, peer_number, shown
+
+LAST: Final = 500
+ENOUGH: Final = 20
+_LOOPBACK: Final = BUILTIN["localhost"]
+_PRIVATE: Final = BUILTIN["private"]
+_BEHIND: Final = "behind a proxy, a tunnel (cloudflared), Docker or a router's hairpin"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last connections (at most 500) by the addresses they came from, refused ones too."""
+
+    connections: int = 0
+    addresses: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def everybody(self) -> str | None:
+        """The one loopback or private address that all of at least 20 connections came from."""
+        if self.connections < ENOUGH or len(self.addresses) != 1:
+            return None
+        (address,) = self.addresses
+        return address if _PRIVATE.contains(address) else None
+
+
+def seen(site: Site) -> Seen:
+    """What the access log says; nothing where there is none, or none that can be trusted."""
+    target = site.config().target
+    try:
+        entries = claims.read_access(site.settings, target.uid, limit=LAST) if target is not None else []
+    except RedlatchError:  # a planted file; `status` and `log` tell of it
+        entries = []
+    numbers = [number for one in entries if (number := peer_number(one.address)) is not None]
+    counted = Counter(shown(version, value, value) for version, value in numbers)
+    return Seen(len(numbers), dict(counted.most_common()))
+
+
+def sentence(found: Seen) -> str | None:
+    """The words about traffic in which everybody seems to be one private address; None where that is not so."""
+    address = found.everybody
+    if address is None:
+        return None
+    return (
+        f"all of the last {found.connections} connections came from {address} (Node-RED's word): {_BEHIND} "
+        "everybody seems to come from one address, and then networks tell nobody apart"
+    )
+
+
+def cautions(name: str, network: Network, found: Seen) -> tuple[str, ...]:
+    """What whoever uses `network`, called `name`, should know that its addresses do not say."""
+    said = []
+    address = found.everybody
+    if network.is_everywhere:
+        said.append(f"{name} holds every address there is of IPv4 or IPv6: that is everybody")
+    if address is not None and network.contains(address):
+        said.append(
+            f"all of the last {found.connections} connections came from {address} (Node-RED's word), which is in "
+            f"{name}: it may stand for everybody"
+        )
+    if network.overlaps(_LOOPBACK):
+        said.append(f"{name} holds this machine's own address: {_BEHIND} everybody seems to come from there")
+    single = next(_single_private(network), None)
+    if single is not None and single != address:
+        said.append(
+            f"{name} holds {single}, one private address: if that is a router, a proxy or a container's gateway, "
+            "everybody behind it seems to come from there"
+        )
+    return tuple(said)
+
+
+def _single_private(network: Network) -> Iterator[str]:
+    for version, intervals in ((4, network.v4), (6, network.v6)):
+        for first, last in intervals:
+            text = shown(version, first, first)
+            if first == last and _PRIVATE.contains(text) and not _LOOPBACK.contains(text):
+                yield text
