@@ -72,14 +72,25 @@ function wordsOf(address) {
   return words[0] === 0 && words[1] === 0 && words[2] === 0xffff ? [words[3]] : words;
 }
 
-/** Compares the address at `at` of a list of IPv6 addresses with the one at `there` of another. */
-function compare6(list, at, other, there) {
+/** Compares the address at `at` of a list of IPv6 addresses with `words`. */
+function compare6(list, at, words) {
+  for (let index = 0; index < 4; index++) {
+    const one = list[4 * at + index];
+    const other = words[index];
+    if (one !== other) return one < other ? -1 : 1;
+  }
+  return 0;
+}
+
+// One function for lists and for words would be slow: they are other kinds of arrays
+/** Whether the address at `at` of a list of IPv6 addresses is lower than the one at `there` of another. */
+function isLower6(list, at, other, there) {
   for (let index = 0; index < 4; index++) {
     const one = list[4 * at + index];
     const two = other[4 * there + index];
-    if (one !== two) return one < two ? -1 : 1;
+    if (one !== two) return one < two;
   }
-  return 0;
+  return false;
 }
 
 /** The 32-bit words of `bytes`: those bytes themselves where that can be. */
@@ -125,7 +136,7 @@ class Network {
       if (at % SLICE === SLICE - 1) yield;
     }
     for (let at = 0; at < n6; at++) {
-      if (compare6(last6, at, first6, at) < 0 || (at > 0 && compare6(last6, at - 1, first6, at) >= 0)) {
+      if (isLower6(last6, at, first6, at) || (at > 0 && !isLower6(last6, at - 1, first6, at))) {
         throw new Error("a list of addresses is not sorted");
       }
       heads6[at] = first6[4 * at];
@@ -158,10 +169,10 @@ class Network {
     while (low < high) {
       const middle = (low + high) >>> 1;
       const one = heads6[middle];
-      if (one < head || (one === head && compare6(first6, middle, words, 0) <= 0)) low = middle + 1;
+      if (one < head || (one === head && compare6(first6, middle, words) <= 0)) low = middle + 1;
       else high = middle;
     }
-    return low > 0 && compare6(last6, low - 1, words, 0) >= 0;
+    return low > 0 && compare6(last6, low - 1, words) >= 0;
   }
 }
 
