@@ -126,7 +126,7 @@ def translated(body: dict[str, Any], people: People, now: int) -> Snapshot:
 CANNOT = {
     "the clock": 6,
     "no certificate has this fingerprint": 4,
-    "a peer that is no IPv4 address": 8,
+    "a peer that is no IPv4 address": 10,
     "blanks around a value are not part of it": 2,
     "an open port that is not open": 1,
     "Node.js refuses such a method": 1,
