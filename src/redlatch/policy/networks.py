@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,14 +100,6 @@ def is_host_name(text: str) -> bool:
     return len(text) <= 253 and _NAME.fullmatch(text.lower()) is not None
 
 
-def lines(text: str) -> Iterator[tuple[int, str, str]]:
-    """(line number, entry, comment) of every entry of a list: one a line, `#` or `;` begins a comment."""
-    for number, line in enumerate(text.splitlines(), 1):
-        entry, _, comment = line.replace(";", "#", 1).partition("#") if ";" in line else line.partition("#")
-        if entry := entry.strip():
-            yield number, entry, comment.strip()
-
-
 def shown(version: int, first: int, last: int) -> str:
     """The interval as people write it: an address, a subnet where it is one, a range otherwise."""
     make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
@@ -129,9 +122,7 @@ def encode(network: Network) -> bytes:
     for which in (0, 1):
         for interval in network.v6:
             words.extend((interval[which] >> shift) & _V4_ALL for shift in (96, 64, 32, 0))
-    if sys.byteorder == "big":
-        words.byteswap()
-    return _MAGIC + words.tobytes()
+    return _MAGIC + _little_endian(words).tobytes()
 
 
 def decode(data: bytes) -> Network:
@@ -140,8 +131,7 @@ def decode(data: bytes) -> Network:
     if not data.startswith(_MAGIC) or len(data) % 4 or len(data) < 16:
         raise InvalidInput("the list of addresses is torn or garbled")
     words.frombytes(data[len(_MAGIC) :])
-    if sys.byteorder == "big":
-        words.byteswap()
+    words = _little_endian(words)
     n4, n6 = words[0], words[1]
     if len(words) != 2 + 2 * n4 + 8 * n6:
         raise InvalidInput("the list of addresses is torn or garbled")
@@ -154,6 +144,11 @@ def decode(data: bytes) -> Network:
     if v4 != _merged(list(v4)) or v6 != _merged(list(v6)):
         raise InvalidInput("the list of addresses is not sorted")
     return Network(v4, v6)
+
+
+def _little_endian(words: array[int]) -> array[int]:
+    """The words as a little-endian machine keeps them: the same there, swapped elsewhere."""
+    return words if sys.byteorder == "little" else array("I", struct.pack(f"<{len(words)}I", *words))
 
 
 def _merged(intervals: list[Interval]) -> tuple[Interval, ...]:

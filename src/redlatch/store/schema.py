@@ -46,6 +46,7 @@ site = Table(
     # The end of the audit chain, so that a tail cut off is noticed.
     Column("audit_seq", BigInteger, nullable=False),
     Column("audit_hash", LargeBinary, nullable=False),
+    Column("rules_made", BigInteger, nullable=False, server_default="4"),  # the last number given to a rule
 )
 
 authorities = Table(

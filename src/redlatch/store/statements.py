@@ -104,7 +104,9 @@ ADD_ROLE = "INSERT INTO roles (name, base) VALUES (:name, :base) ON CONFLICT DO 
 REMOVE_ROLE = "DELETE FROM roles WHERE name = :name"
 
 RULES = "SELECT id, body FROM rules ORDER BY id"
-ADD_RULE = "INSERT INTO rules (id, body) SELECT COALESCE(MAX(id), 0) + 1, :body FROM rules RETURNING id"
+# A number is never given again: whoever removes rule 5 shall not remove what somebody else has added since.
+NEXT_RULE = "UPDATE site SET rules_made = rules_made + 1 WHERE id = 1 RETURNING rules_made"
+ADD_RULE = "INSERT INTO rules (id, body) VALUES (:id, :body)"
 REMOVE_RULE = "DELETE FROM rules WHERE id = :id"
 
 _NETWORK = "SELECT name, entries, resolved, intervals, digest FROM networks"

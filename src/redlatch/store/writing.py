@@ -214,11 +214,12 @@ class Transaction(Reader):
         self.touch()
 
     def add_rule(self, rule: Rule) -> Rule:
-        """Adds a rule; returns it with its number, one above the highest (its `id` before is not looked at)."""
+        """Adds a rule; returns it with its number, which no rule had before (its `id` is not looked at)."""
         body = {key: value for key, value in asdict(rule).items() if key != "id"}
-        row = self._change("add_rule", sql.ADD_RULE, {"body": canonical_json(body)}).fetchone()
+        number = self._change("add_rule", sql.NEXT_RULE, {}).fetchone()[0]
+        self._change("add_rule", sql.ADD_RULE, {"id": number, "body": canonical_json(body)})
         self.touch()
-        return replace(rule, id=row[0])
+        return replace(rule, id=number)
 
     def remove_rule(self, rule_id: int) -> None:
         """Removes a rule. NotFound."""

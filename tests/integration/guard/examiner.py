@@ -150,7 +150,13 @@ class Examiner:
     # --- one connection
 
     def judged(self, client: Client, facts: Facts) -> Decision:
-        return decide(client.facts(facts, int(time.time())), self.snapshot)
+        """What `decide` says; of a certificate that TLS refused for its dates the guard knows more to say."""
+        asked = client.facts(facts, int(time.time()))
+        decision = decide(asked, self.snapshot)
+        if decision.reason == "untrusted-certificate" and client.at_handshake in ("expired", "not-yet-valid"):
+            listed = asked.certificate in self.snapshot.devices
+            return replace(decision, reason=client.at_handshake if listed else "unknown-certificate")
+        return decision
 
     def speaks(self, client: Client) -> str | None:
         """Why this client never gets to speak HTTP, or None."""

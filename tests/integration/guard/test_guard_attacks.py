@@ -226,7 +226,8 @@ def test_4_no_http2(house: Lock) -> None:
         assert connection.socket.selected_alpn_protocol() in (None, "http/1.1")
         assert connection.request("GET", "/hello").status == 200
         connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        assert b" 400 " in connection.rest()[:20]
+        answer = connection.rest()
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
 
 
 # --- 5 bad certificates ------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ def withdrawn(house: Lock) -> Device:
     [
         (foreign, "untrusted-certificate"),
         (server_only, "untrusted-certificate"),
-        (expired, "untrusted-certificate"),
+        (expired, "expired"),
         (entry_expired, "expired"),
         (withdrawn, "unknown-certificate"),
     ],

@@ -63,6 +63,7 @@ def clients(examiner: Examiner) -> tuple[list[Client], dict[str, Entry]]:
     future = {"begin": timedelta(days=1), "end": timedelta(days=2)}
     listed_foreign = site.device("listed-foreign", authority=foreign, listed=False)
     over, early = site.device("over", listed=False), site.device("early", listed=False)
+    outdated = site.device("outdated", listed=False, **past)
     now = site.snapshot.time
     everybody = [
         Client(None),
@@ -73,11 +74,13 @@ def clients(examiner: Examiner) -> tuple[list[Client], dict[str, Entry]]:
         Client(site.device("foreign", authority=foreign, listed=False), trusted=False),
         Client(listed_foreign, trusted=False),
         Client(site.device("expired", listed=False, **past), trusted=False, at_handshake="expired"),
+        Client(outdated, trusted=False, at_handshake="expired"),
         Client(site.device("not-yet", listed=False, **future), trusted=False, at_handshake="not-yet-valid"),
     ]
     fixed = {
         examiner.lock.admin.fingerprint: replace(examiner.lock.admin.entry, role="owner"),
         listed_foreign.fingerprint: listed_foreign.entry,
+        outdated.fingerprint: replace(outdated.entry, not_after=now + 86400),  # whatever the list says of it
         over.fingerprint: replace(over.entry, not_after=now - 1),
         early.fingerprint: replace(early.entry, not_before=now + 86400),
     }
@@ -103,7 +106,7 @@ def test_the_guard_and_decide_agree(examiner: Examiner) -> None:
         examiner.publish(**fields, devices={**entries, **fixed})
         while sum(examiner.asked.values()) - before < PER_SNAPSHOT:
             client = replace(
-                random.choices(everybody, weights=[6, *[2] * len(known), *[1] * 7])[0],
+                random.choices(everybody, weights=[6, *[2] * len(known), *[1] * 8])[0],
                 source=random.choice(SOURCES),
                 by_open_port=examiner.snapshot.open_port is not None and random.random() < 0.4,
             )

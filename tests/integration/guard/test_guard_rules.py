@@ -513,11 +513,10 @@ def test_a_stranger_has_the_guard_insist(house: Lock) -> None:
             Connection(house.port, with_context=strangers, session=old, source=HOME) as resuming,
         ):
             resuming.request("GET", "/hello")
-        assert not insists(house, OFFICE)
         other = request(house.port, "POST", AGAIN, headers=OWN_PAGE, body=b"", source=OFFICE)
-        assert (other.status, other.body) == (403, b"")  # one address at a time
-        assert not insists(house, OFFICE)
+        assert (other.status, other.body) == (403, b"busy")  # one address at a time
         assert insists(house, HOME)
+        assert not insists(house, OFFICE)
         assert device.request("GET", "/hello").status == 200
         with Connection(house.port, with_context=shared, session=session, source=HOME) as again:
             assert not again.socket.session_reused  # a device shakes hands anew, and that is all
@@ -525,13 +524,15 @@ def test_a_stranger_has_the_guard_insist(house: Lock) -> None:
         until(lambda: not insists(house, HOME), seconds=3, what="the end of the second")
 
 
-def test_a_probe_says_whether_there_is_a_certificate(house: Lock) -> None:
-    """204 with one, listed or not, and 403 without: nothing else of it is said."""
+def test_a_probe_says_who_it_is(house: Lock) -> None:
+    """204 for a device; for others 403 and the reason code: what the page waits to see changed."""
     ruled(house, mode="explain")
     unlisted = house.site.device("unlisted", listed=False)
-    for device, status in ((house.admin, 204), (unlisted, 204), (None, 403)):
+    answers = {"unknown-certificate": unlisted, "no-certificate": None}
+    for reason, device in answers.items():
         answer = request(house.port, "GET", PROBE, device, headers=OWN_PAGE, source=HOME)
-        assert (answer.status, answer.body) == (status, b"")
+        assert (answer.status, answer.body) == (403, reason.encode())
+    assert request(house.port, "GET", PROBE, house.admin, headers=OWN_PAGE, source=HOME).status == 204
 
 
 @pytest.mark.parametrize(

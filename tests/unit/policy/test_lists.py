@@ -131,6 +131,24 @@ def test_more_is_taken_over_and_comments_are_replaced() -> None:
     assert present.names == ["a.example.org", "b.example.org"]
 
 
+def test_a_list_is_kept_as_text_and_comes_back() -> None:
+    """Also what came into an empty one at once, what is there twice, and nothing."""
+    empty = lists.kept("")
+    assert empty.text() == ""
+    first = lists.given(["10.0.0.1 # one", "10.0.0.1", "a.example.org", "a.example.org # again"])
+    assert empty.take(first) == ["10.0.0.1", "a.example.org"]
+    assert empty.text() == "10.0.0.1 # one\na.example.org # again"
+    again = lists.kept(empty.text())
+    assert (again.entries, again.intervals, again.names) == (empty.entries, empty.intervals, empty.names)
+    assert lists.kept_line("10.0.0.1 # one # two") == ("10.0.0.1", "one # two")
+
+
+def test_nothing_named_is_said() -> None:
+    """An entry that is only a comment names no address."""
+    with pytest.raises(InvalidInput, match="names no address"):
+        lists.given(["# wall tablet"])
+
+
 def test_a_network_holds_what_its_names_stand_for_now() -> None:
     """Names without an answer hold nobody; everything is merged."""
     listed = read("10.0.0.0/25\n10.0.0.128/25\na.example.org\nb.example.org")

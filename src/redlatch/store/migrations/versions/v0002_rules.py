@@ -20,6 +20,7 @@ _RULES = tuple(
 
 def upgrade() -> None:
     """Adds tables, columns and indexes, and the rules that say what every role could do so far."""
+    op.add_column("site", sa.Column("rules_made", sa.BigInteger, nullable=False, server_default=str(len(_RULES))))
     op.add_column("certificates", sa.Column("changed", sa.BigInteger, nullable=False, server_default="0"))
     op.create_index("ix_certificates_changed", "certificates", ["changed"])
     in_use = sa.text("revoked_at IS NULL")
