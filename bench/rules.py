@@ -1,6 +1,6 @@
-"""What rules cost: a lock with fifty rules of its own against one with none, in turn in one run; networks.
+"""What rules cost: a lock with fifty rules of its own against one with none, in turn in one run.
 
-    python bench/rules.py [--rounds 20] [--requests 500] [--handshakes 25] [--only requests,handshakes,lookup]
+    python bench/rules.py [--rounds 20] [--requests 500] [--handshakes 25] [--only requests,handshakes,parts]
 
 Needs the test cache that scripts/test makes, and Linux (/proc). Prints ratios, never fails on them. CPU is that
 of all threads of Node-RED's process (schedstat, nanoseconds); medians over the rounds. Beside the lock with rules
@@ -10,12 +10,14 @@ runs a second one without: what its ratio is off 1 tells how exact the others ar
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -23,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.common import HELLO, TAB, handshakes, in_turn, load, measure, node, ratio, requests
 from tests.support.nodered import VERSIONS, NodeRed, Version, write_settings
 from tests.support.nodered import node as program
-from tests.support.site import Device, Site
+from tests.support.site import Site
 
 from redlatch.policy.model import DEFAULT_RULES, Areas, Rule
-from redlatch.policy.networks import Network, compiled, parse
+from redlatch.policy.networks import Network, compiled, encode, parse
 
 FLOWS = [
     TAB,
@@ -52,14 +54,14 @@ NETWORKS = {
 }
 
 
-def fifty(device: Device) -> tuple[Rule, ...]:
-    """Fifty rules of every kind; about half of them speak of `device` where it is."""
+def fifty(device: str) -> tuple[Rule, ...]:
+    """Fifty rules of every kind; about half of them speak of the device of this id where it is."""
     rules: list[Rule] = []
     for number in range(5):
         rules += [
             Rule(0, roles=(f"crew-{number}",), area="dashboards"),
             Rule(0, roles=("admin",), networks=("home",), path=f"/admins-{number}"),
-            Rule(0, devices=(str(uuid.uuid4()), device.id), path=f"/mine-{number}", methods=("GET", "POST")),
+            Rule(0, devices=(str(uuid.uuid4()), device), path=f"/mine-{number}", methods=("GET", "POST")),
             Rule(0, devices=tuple(str(uuid.uuid4()) for _ in range(10)), area="http-in"),
             Rule(0, any_device=True, networks=("partners", "home"), path=f"/sensors/{number}"),
             Rule(0, anyone=True, networks=("partners",), path=f"/hook-{number}", methods=("POST",)),
@@ -70,9 +72,7 @@ def fifty(device: Device) -> tuple[Rule, ...]:
                 0, anyone=True, networks=("home",), path=f"/open-{number}" if number else "/open", methods=("GET",)
             ),
         ]
-    return tuple(
-        Rule(5 + at, **{k: getattr(one, k) for k in Rule.__slots__ if k != "id"}) for at, one in enumerate(rules)
-    )
+    return tuple(replace(rule, id=5 + at) for at, rule in enumerate(rules))
 
 
 class Lock:
@@ -83,7 +83,7 @@ class Lock:
         self.site = Site(root / "site", areas=AREAS, roles=roles if rules else {})
         self.device = self.site.device("bench")
         if rules:
-            self.site.change(rules=(*DEFAULT_RULES, *fifty(self.device)), networks=NETWORKS)
+            self.site.change(rules=(*DEFAULT_RULES, *fifty(self.device.id)), networks=NETWORKS)
         write_settings(root / "user", published=self.site.published, flows=FLOWS)
         self.red = NodeRed(version, root / "user")
 
@@ -130,12 +130,33 @@ def against(version: Version, options: argparse.Namespace) -> None:
                 compare(f"{version} CPU per full handshake, us", options.rounds, works)
 
 
+def scripts(version: Version) -> None:
+    """What the guard's own parts cost, by this Node-RED's Node.js."""
+    print(f"Node.js of {version}, {load()}", flush=True)
+    here, device = Path(__file__).parent, str(uuid.uuid4())
+    facts = {
+        "device": device,
+        "areas": asdict(AREAS),
+        "roles": {f"crew-{number}": "user" for number in range(5)},
+        "networks": {name: encode(one).hex() for name, one in NETWORKS.items()},
+        "rules": {
+            "4 rules": [asdict(rule) for rule in DEFAULT_RULES],
+            "54 rules": [asdict(rule) for rule in (*DEFAULT_RULES, *fifty(device))],
+        },
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(facts, file)
+        file.flush()
+        subprocess.run([str(program(version)), str(here / "decide.js"), file.name], check=True)
+    subprocess.run([str(program(version)), "--expose-gc", str(here / "lookup.js")], check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--handshakes", type=int, default=25)
-    parser.add_argument("--only", default="requests,handshakes,lookup")
+    parser.add_argument("--only", default="requests,handshakes,parts")
     parser.add_argument("--versions", default=",".join(VERSIONS))
     options = parser.parse_args()
     options.only = options.only.split(",")
@@ -144,10 +165,8 @@ def main() -> None:
     for version in options.versions.split(","):
         if {"requests", "handshakes"} & set(options.only):
             against(version, options)
-        if "lookup" in options.only:
-            print(f"Node.js of {version}, {load()}", flush=True)
-            script = str(Path(__file__).with_name("lookup.js"))
-            subprocess.run([str(program(version)), "--expose-gc", script], check=True)
+        if "parts" in options.only:
+            scripts(version)
 
 
 if __name__ == "__main__":

@@ -81,13 +81,13 @@ FAULTS = [
     Fault("an area at / is none", "paths.js", 'prefix !== "/" && below', "below", DECIDE),
     # networks
     Fault("a network ends where it ends", "networks.js", "return low > 0 && value <= last4[low - 1];", "return low > 0;", DECIDE),
-    Fault("an IPv6 network ends where it ends", "networks.js", "return low > 0 && compare6(last6, low - 1, words, 0) >= 0;",
+    Fault("an IPv6 network ends where it ends", "networks.js", "return low > 0 && compare6(last6, low - 1, words) >= 0;",
           "return low > 0;", DECIDE),
     Fault("mapped addresses are IPv4", "networks.js",
           "return words[0] === 0 && words[1] === 0 && words[2] === 0xffff ? [words[3]] : words;", "return words;", DECIDE),
     Fault("what is no address is none", "networks.js", "if (!isIPv6(address)) return null;", "", DECIDE),
     Fault("a table is sorted", "networks.js", "if (first4[at] > last4[at] || (at > 0 && first4[at] <= last4[at - 1]))", "if (false)", DECIDE),
-    Fault("a table is sorted, IPv6 too", "networks.js", "if (compare6(last6, at, first6, at) < 0 || (at > 0 && compare6(last6, at - 1, first6, at) >= 0))",
+    Fault("a table is sorted, IPv6 too", "networks.js", "if (isLower6(last6, at, first6, at) || (at > 0 && !isLower6(last6, at - 1, first6, at)))",
           "if (false)", DECIDE),
     Fault("a table is whole", "networks.js", "if (words.length !== 2 + 2 * n4 + 8 * n6)", "if (false)", SNAPSHOT),
     # the snapshot
