@@ -26,7 +26,7 @@ def test_what_a_rule_without_a_certificate_brings_is_said_first(person: Person) 
     before = rules(person)
     with Terminal(person, "rule", "add", "--path", "/hook", "--anyone") as terminal:
         terminal.expect("anyone, with or without a certificate, from anywhere, may reach /hook")
-        terminal.expect("no longer insists on a certificate at the handshake")
+        terminal.expect("no longer insists on a certificate in the networks of such rules")
         terminal.expect("Chromium that once came without a certificate")
         terminal.expect("a second port .* avoids both")
         terminal.expect(r"Add the rule\? \[y/N\]")
