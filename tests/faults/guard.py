@@ -111,7 +111,7 @@ FAULTS = [
     Fault("a device CA is a CA", "credentials.js", "if (!certificate.ca)", "if (false)",
           IT + "live.py bad_key_file and ca-is-no-ca"),
     # taking over
-    Fault("a certificate is asked for", "enforce.js", "requestCert: true", "requestCert: false",
+    Fault("a certificate is asked for", "enforce.js", 'server.requestCert = asks !== "none";', "server.requestCert = false;",
           IT + "areas.py reaches_everything"),
     Fault("the handshake insists", "enforce.js", 'server.rejectUnauthorized = asks === "required";', "server.rejectUnauthorized = false;",
           IT + "certificates.py strict_handshake"),
@@ -178,7 +178,8 @@ FAULTS = [
     # changes
     Fault("a change cuts", "enforce.js", "closed: this.review(), ms: null", "closed: 0, ms: null",
           IT + "live.py revocation_cuts"),
-    Fault("a change of role cuts", "visitor.js", "entry.role === this.entry.role && ", "", IT + "live.py new_role"),
+    Fault("another device cuts", "visitor.js", "entry.id === this.entry.id && ", "", ENFORCE),
+    Fault("another user of Node-RED's cuts", "visitor.js", " && entry.user === this.entry.user", "", ENFORCE),
     Fault("a change of permission cuts websockets", "visitor.js",
           "if (this.websocket && permission !== this.grants.permission) return false;", "", ENFORCE),
     Fault("a lost right cuts", "enforce.js", "if (!visitor.isWhoCameIn()) return false;", "", ENFORCE),

@@ -226,7 +226,10 @@ test("a change cuts who is somebody else now, and nobody beside", () => {
   const cases = [
     [{ ...OPEN }, [false, false]],
     [{ ...OPEN, rules: [...rules] }, [false, false]],
-    [{ ...OPEN, rules, devices: devices("user") }, [true, false]],
+    [{ ...OPEN, rules, devices: devices("user") }, [false, false]], // another role, which reaches the same
+    [{ ...OPEN, rules, devices: devices("thing") }, [true, false]],
+    [{ ...OPEN, rules, devices: { [FINGERPRINT]: { ...SNAPSHOT.devices[FINGERPRINT], id: "2" } } }, [true, false]],
+    [{ ...OPEN, rules, devices: { [FINGERPRINT]: { ...SNAPSHOT.devices[FINGERPRINT], user: "bob" } } }, [true, false]],
     [{ ...OPEN, devices: {} }, [true, false]],
     [SNAPSHOT, [false, true]],
     [{ ...OPEN, open_port: 1 }, [false, true]],

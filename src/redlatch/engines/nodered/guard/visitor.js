@@ -87,14 +87,14 @@ class Visitor {
     this.admitted = { entry: this.entry, permission: this.grants.permission };
   }
 
-  /** Whether this is still who came in: the same device in the same role, or nobody known as before. */
+  /** Whether this is still who came in, as Node-RED knows them: the same device, or nobody known as before. */
   isWhoCameIn() {
     if (this.admitted === null) return false;
     const { entry, permission } = this.admitted;
     // Node-RED knows an open /comms by the permissions that it had when it opened.
     if (this.websocket && permission !== this.grants.permission) return false;
     if (entry === null || this.entry === null) return entry === this.entry;
-    return entry.id === this.entry.id && entry.role === this.entry.role && entry.user === this.entry.user;
+    return entry.id === this.entry.id && entry.user === this.entry.user;
   }
 }
 
