@@ -186,7 +186,7 @@ FAULTS = [
     Fault("what is open is judged again", "enforce.js", 'return visitor.judge(policy, request, upgrade, visitor.target) === "ok";',
           "return true;", IT + "live.py lost_name"),
     Fault("expiry cuts", "enforce.js", "      this.sweepBy(visitor.until);\n    } else", "    } else", IT + "live.py expiry_cuts"),
-    Fault("new keys are served", "enforce.js", "this.server.setSecureContext(this.tlsOptions());", "",
+    Fault("new keys are served", "enforce.js", "this.server.setSecureContext(this.tlsOptions());", ";",
           IT + "live.py new_server_certificate"),
     Fault("a bad file leaves the good one", "published.js", "this.deviceCa = loadDeviceCa(file);",
           "this.deviceCa = []; this.deviceCa = loadDeviceCa(file);", IT + "live.py bad_key_file and ca-empty"),
