@@ -226,7 +226,8 @@ def _difference(site: Site, view: Reader, wanted: Wanted, *, force: bool) -> _Di
     new_rules = [rule for rule in rules if not any(policy.same(rule, one) for one in present)]
     old_rules = [rule for rule in present if not any(policy.same(rule, one) for one in rules)]
     remarks = [*twice, *_unresolved(wanted, new_networks, rows, force=force)]
-    for rule in new_rules:
+    # A rule that stays opens more when a network of its grows
+    for rule in [one for one in rules if one in new_rules or set(one.networks) & set(new_networks)]:
         held = {name: _network(view, wanted, rows, name, new_networks) for name in rule.networks}
         remarks += operations.judge(site, rule, held, force=force)
     changed = {

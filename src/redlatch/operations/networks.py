@@ -15,6 +15,7 @@ from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.roles import short_name
 from redlatch.operations.site import Site, changing
 from redlatch.policy import lists
+from redlatch.policy import rules as policy
 from redlatch.policy.builtin import ABOUT, BUILTIN, addresses
 from redlatch.policy.networks import Network, decode
 from redlatch.policy.networks import shown as as_written
@@ -102,6 +103,7 @@ def add(
         held = lookups.addresses(listed, resolved)
         row, table = lookups.with_answers(_row(name), listed, resolved, held=held)
         tx.put_network(row, table)
+        _judge_rules(tx, name, force=force)
         tx.record("network.changed", name=name, added=len(new), entries=len(listed.entries), what=new[:_RECORDED])
         notes = _notes(name, given, new, before, listed, held)
         notes += [f"{one} does not resolve and holds nobody until it does: {why}" for one, why in failing.items()]
@@ -177,6 +179,21 @@ def unknown(view: Reader, name: str) -> NotFound:
     """The error for a network that there is not."""
     known = (*BUILTIN, *view.network_digests())
     return NotFound(f"there is no network {name!r}", hint="networks are: " + ", ".join(known[:20]))
+
+
+def _judge_rules(view: Reader, name: str, *, force: bool) -> None:
+    """Conflict when a rule that uses the network would be refused now: what it holds is part of what it opens."""
+    for rule in view.rules():
+        if name not in rule.networks or not rule.anyone:
+            continue
+        held = {one: network(view, one) for one in rule.networks}
+        policy.refuse_openness(rule, held)
+        problem = policy.stands_for_everybody(rule, held, None)
+        if problem and not force:
+            raise Conflict(
+                f"rule {rule.id} asks nobody from {name} for a certificate: {problem}",
+                hint="leave these addresses out, or add --force if it is as you want it",
+            )
 
 
 def used_by(view: Reader, name: str) -> tuple[int, ...]:

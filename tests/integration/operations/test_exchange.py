@@ -233,3 +233,15 @@ def test_a_change_in_between_stops_it(site: Site, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="changed meanwhile"):
         exchange.apply(site, wanted, plan)
     assert state(site) == before
+
+
+def test_a_rule_that_stays_is_judged_by_its_networks_anew(site: Site, tmp_path: Path) -> None:
+    """A file that only lets a network grow opens no more than a new rule could; nothing of it is applied."""
+    text = "[networks]\nhome = ['192.168.1.0/24']\n[[rule]]\nanyone = true\nfrom = ['home']\narea = 'editor'\n"
+    apply(site, text, tmp_path)
+    before = state(site)
+    with pytest.raises(Conflict, match="everybody from everywhere"):
+        apply(site, text.replace("192.168.1.0/24", "0.0.0.0/0"), tmp_path, force=True)
+    assert state(site) == before
+    apply(site, text.replace("192.168.1.0/24", "192.168.2.0/24"), tmp_path)
+    assert state(site) != before

@@ -335,3 +335,20 @@ def test_what_an_address_list_cannot_know_is_said(site: Site, entries: list[str]
 def test_other_addresses_need_no_caution(site: Site) -> None:
     """A subnet at home and a public address are what they seem."""
     assert networks.add(site, "n", ["192.168.1.0/24", "203.0.113.7"], resolver=nobody).network.cautions == ()
+
+
+def test_a_network_in_use_does_not_grow_into_everywhere(site: Site) -> None:
+    """What no rule could be added with, no network of a rule is given afterwards; nothing of it is stored."""
+    networks.add(site, "home", ["192.168.1.0/24"], resolver=nobody)
+    with site.store.write("test", site.clock()) as tx:
+        tx.add_rule(Rule(0, anyone=True, networks=("home",), area=Area.EDITOR))
+        tx.record("rule.added")
+    for entries in (["0.0.0.0/0"], ["0.0.0.0/1", "128.0.0.0/1"], ["::/0"]):
+        with pytest.raises(Conflict, match="everybody from everywhere"):
+            networks.add(site, "home", entries, resolver=nobody, force=True)
+    with pytest.raises(Conflict, match="Cloudflare"):
+        networks.add(site, "home", ["104.16.0.0/13"], resolver=nobody)
+    assert networks.list_networks(site, "home")[0].count == 1
+    networks.add(site, "home", ["192.168.2.0/24"], resolver=nobody)
+    networks.add(site, "home", ["104.16.0.0/13"], resolver=nobody, force=True)
+    assert networks.list_networks(site, "home")[0].count == 3
