@@ -112,9 +112,11 @@ def enforce(site: Site, *, anew: bool = False, patience: float = LOCK_SECONDS) -
     try:
         # Of two commands at once, the later one would remove parts that the other's snapshot still names.
         with exclusive(site.settings, patience=patience):
+            site.tell(Force(row.revision, "recorded"))
             version, data = _publish(site, config.target.gid, anew=anew)
     except RedlatchError as error:
         return Force(row.revision, "recorded", note=f"not published: {error.message}")
+    site.tell(Force(version, "published"))
     return _await(site, config, version, digest(data))
 
 

@@ -19,6 +19,7 @@ from redlatch.policy.model import Areas
 from redlatch.settings import SYSTEM_USER, Settings
 
 if TYPE_CHECKING:
+    from redlatch.operations.publishing import Force
     from redlatch.pki.authority import Authority
     from redlatch.store import Store, Transaction
 
@@ -39,6 +40,33 @@ class Target:
     unit: str | None = None
 
 
+LOOPBACK, LAN = "loopback", "lan"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where `redlatch serve` listens: LOOPBACK, LAN (every private address of this machine) or addresses.
+
+    `server_files` are certificate and key, publicly trusted, of console and enrolment (None: the server CA's own);
+    never Node-RED's, whose user can read that key.
+    """
+
+    console: tuple[str, ...] = (LOOPBACK,)
+    console_port: int = 1881
+    enrolment: tuple[str, ...] = (LOOPBACK,)
+    enrolment_port: int = 1882
+    server_files: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Service:
+        """From JSON; unknown keys of a newer redlatch are left out."""
+        known = {key: stored[key] for key in cls.__slots__ if key in stored}
+        for key in ("console", "enrolment", "server_files"):
+            if known.get(key) is not None:
+                known[key] = tuple(known[key])
+        return cls(**known)
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
@@ -46,7 +74,8 @@ class Config:
     `names` are the operator's own host names, `hosts` all names by which this site may be called,
     `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
     `mode` is one of policy.model.MODES; `areas` what flows and settings were known to serve; `origins` are the
-    web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate.
+    web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
+    `service` is where console and enrolment listen.
     """
 
     machine: str
@@ -62,6 +91,7 @@ class Config:
     server_files: tuple[str, str] | None = None
     target: Target | None = None
     adopted: bool = False
+    service: Service = field(default_factory=Service)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -75,6 +105,7 @@ class Config:
             known["server_files"] = tuple(known["server_files"])
         if known.get("target"):
             known["target"] = Target(**known["target"])
+        known["service"] = Service.of(known.get("service") or {})
         return cls(**known)
 
     def stored(self) -> dict[str, Any]:
@@ -83,13 +114,16 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What every operation is handed: places, store, who acts, what time it is, how to ask for a passphrase."""
+    """What every operation is handed: places, store, who acts, what time it is, how to ask for a passphrase, and
+    whom to tell how far a change has got (recorded, published) while it is under way.
+    """
 
     settings: Settings
     store: Store
     actor: str
     clock: Callable[[], datetime]
     passphrase: Callable[[], bytes]
+    tell: Callable[[Force], None] = lambda _: None
 
     def config(self) -> Config:
         with self.store.read() as view:
