@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
-from redlatch.files import explained, write_atomic
-from redlatch.operations import areas, machine
+from redlatch.files import explained, own_user, read_own, write_atomic
+from redlatch.operations import areas, layout, machine
 from redlatch.operations.publishing import Force, enforce, is_whole
-from redlatch.operations.site import Config, Site, authority, authority_owner, changing, exclusive, set_config
+from redlatch.operations.site import Config, Site, authority, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
     well. With `anew` every published part of the snapshot is compared with the store, and put right; with
     `environ` (where to find Node.js) settings and flows are looked at anew for what they serve.
     """
-    site.target()
+    target = site.target()
     config = site.config()
+    laid_out = layout.bring(site.settings, target)
     present = published_leaf(site)
     if config.server_files is not None:
         pair = read_pair(*config.server_files)
@@ -68,6 +69,7 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
         changes = _why_renew(config, present, site.clock())
         if changes:
             issue(site)
+    changes = [*laid_out, *changes]
     if hosts != config.hosts:
         changes = [*changes, "host names: " + ", ".join(hosts)]
     served: dict[str, Any] = {}
@@ -175,7 +177,7 @@ def create_authority(
         site.settings.keys / key_file,
         private_key_pem(key, passphrase),
         mode=0o600,
-        owner=authority_owner(site.settings),
+        owner=own_user(site.settings),
     )
     for present in tx.authorities(kind):
         if present.retired_at is None:
@@ -222,7 +224,7 @@ def published_leaf(site: Site) -> x509.Certificate | None:
     from redlatch.pki.certificates import load_certificates
 
     try:
-        return load_certificates((site.settings.published / "server.pem").read_bytes())[0]
+        return load_certificates(read_own(site.settings.published / "server.pem"))[0]
     except (OSError, RedlatchError, IndexError):
         return None
 
@@ -274,7 +276,7 @@ def _replace_server_ca(site: Site, names: tuple[str, ...]) -> None:
     present = authority(site, "server")  # proves that whoever replaces the CA may use it
     with site.store.read() as view:
         key_file = next(row.key_file for row in view.authorities("server") if row.retired_at is None)
-    encrypted = b"ENCRYPTED" in (site.settings.keys / key_file).read_bytes()
+    encrypted = b"ENCRYPTED" in read_own(site.settings.keys / key_file)
     del present
     with changing(site) as tx:
         names = (*machine.names(config.machine), *names)
