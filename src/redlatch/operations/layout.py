@@ -35,7 +35,9 @@ def bring(settings: Settings, target: Target) -> list[str]:
     changed += publish.bring(settings, target.uid, target.gid)
     if not changed and not moved:
         return []
-    return [f"gave {changed} files and folders to their owners: the user {settings.user} publishes, as the service"]
+    return [
+        f"gave {changed} files and folders to their owners: the user {settings.user} publishes, as the service"
+    ]
 
 
 def _move(settings: Settings) -> bool:

@@ -1,7 +1,7 @@
 """Publishes what the guard reads, into a folder that Node-RED's user may read and not write.
 
-The folder belongs to redlatch's own user and to Node-RED's group, which the setgid bit hands on to whatever is made in
-it: so the service, which is in no group of Node-RED's, can publish as well as root. Root follows no link in it.
+The folder belongs to redlatch's own user and to Node-RED's group, which the setgid bit hands on to whatever is made
+in it: so the service, which is in no group of Node-RED's, can publish as well as root. Root follows no link in it.
 
 Each file is replaced in one step; the guard's code lies in a folder named by its content, which a one-line
 guard.js points to. So a running Node-RED never sees half a guard, and an update never changes code under it.
@@ -84,9 +84,9 @@ def prepare(settings: Settings, user: User) -> None:
 
 
 def bring(settings: Settings, uid: int, group: int) -> int:
-    """Brings what is there to the owners and modes that `prepare` gives, for root in an installation of root's; how
-    many files and folders were not so. `uid`, `group`: Node-RED's. An earlier redlatch gave `published` to root and
-    kept the claims for Node-RED's user alone.
+    """Brings what is there to the owners and modes that `prepare` gives, as root in an installation of root's; how
+    many files and folders were not so. `uid`, `group`: Node-RED's. An earlier redlatch gave `published` to root
+    and kept the claims for Node-RED's user alone.
     """
     own = own_user(settings)
     if own is None or os.geteuid() != 0:
