@@ -171,7 +171,7 @@ def names_in(folder: Path) -> set[str]:
     """The names of what lies in a folder that somebody else may own; none where it is missing or no folder."""
     try:
         with held(folder) as place:
-            return set(os.listdir(place))
+            return set(os.listdir(place))  # noqa: PTH208 - pathlib knows no descriptors
     except OSError:
         return set()
 

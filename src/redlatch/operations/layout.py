@@ -9,7 +9,12 @@ from redlatch.files import Rights, explained, give, own_user
 from redlatch.operations.site import Target
 from redlatch.settings import Settings
 
-CHANGE = "give the store and what is published to the user {user}, as whom the service runs"
+
+def change(settings: Settings) -> str:
+    """What `bring` will do, in words."""
+    if not settings.system:
+        return f"move redlatch's lock file into {settings.authority}"
+    return f"give {settings.published} to the user {settings.user}, as whom the service runs"
 
 
 def is_of_before(settings: Settings) -> bool:
@@ -24,8 +29,8 @@ def is_of_before(settings: Settings) -> bool:
 
 
 def bring(settings: Settings, target: Target) -> list[str]:
-    """Gives folders and files the owners and modes of this redlatch, and moves what lies elsewhere by now; in words
-    what was changed. Owners only as root: without it there is one user only. FileProblem.
+    """Gives folders and files the owners and modes of this redlatch, and moves what lies elsewhere by now; in
+    words what was changed. Owners only as root: without it there is one user only. FileProblem.
     """
     moved = _move(settings)
     own = own_user(settings)
@@ -35,9 +40,7 @@ def bring(settings: Settings, target: Target) -> list[str]:
     changed += publish.bring(settings, target.uid, target.gid)
     if not changed and not moved:
         return []
-    return [
-        f"gave {changed} files and folders to their owners: the user {settings.user} publishes, as the service"
-    ]
+    return [f"gave {changed} files and folders to the users they belong to: {settings.user} publishes by now"]
 
 
 def _move(settings: Settings) -> bool:

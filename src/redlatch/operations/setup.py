@@ -152,9 +152,7 @@ def _changes(
         if inspection.admin_auth != "none" and not config.keep_auth:
             changes.append("override its adminAuth: the certificate's role decides (--keep-auth leaves it)")
     if present is not None and layout.is_of_before(settings):
-        changes.append(
-            layout.CHANGE.format(user=settings.user) if settings.system else "move a file of redlatch's"
-        )
+        changes.append(layout.change(settings))
     planned = dropin.plan_dropin(node_red, settings)
     if planned is not None and not dropin.dropin_present(planned):
         changes.append(f"add {planned.path}: systemd then refuses to start Node-RED without the guard")

@@ -1,7 +1,8 @@
 """Publishes what the guard reads, into a folder that Node-RED's user may read and not write.
 
-The folder belongs to redlatch's own user and to Node-RED's group, which the setgid bit hands on to whatever is made
-in it: so the service, which is in no group of Node-RED's, can publish as well as root. Root follows no link in it.
+The folder belongs to redlatch's own user and to Node-RED's group, which the setgid bit hands on to whatever is
+made in it: so the service, which is in no group of Node-RED's, can publish as well as root. Root follows no link
+in it.
 
 Each file is replaced in one step; the guard's code lies in a folder named by its content, which a one-line
 guard.js points to. So a running Node-RED never sees half a guard, and an update never changes code under it.
