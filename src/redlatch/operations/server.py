@@ -66,7 +66,7 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
             _publish_pair(site, config, pair)
     else:
         hosts = allowed_hosts(config, None)
-        changes = _why_renew(config, present, site.clock())
+        changes = why_renew(present, hosts, site.clock())
         if changes:
             issue(site)
     changes = [*laid_out, *changes]
@@ -138,7 +138,7 @@ def issue(site: Site) -> x509.Certificate:
     now = site.clock()
     leaf = ca.issue_server(
         key.public_key(),
-        _covered(ca, allowed_hosts(config, None)),
+        covered(ca, allowed_hosts(config, None)),
         [*machine.LOOPBACK, *machine.private_addresses()],
         now=now,
         days=DAYS_BY_TIMER if renews_by_itself(site) else DAYS_BY_HAND,
@@ -237,7 +237,8 @@ def _publish_pair(site: Site, config: Config, pair: Any) -> None:
         publish.publish_server(site.settings, server_pem(pair), target.gid)
 
 
-def _why_renew(config: Config, leaf: x509.Certificate | None, now: datetime) -> list[str]:
+def why_renew(leaf: x509.Certificate | None, hosts: tuple[str, ...], now: datetime) -> list[str]:
+    """Why a certificate of the site's own CA is to be issued anew, in words; nothing where it need not be."""
     from cryptography import x509
 
     if leaf is None:
@@ -247,7 +248,7 @@ def _why_renew(config: Config, leaf: x509.Certificate | None, now: datetime) -> 
     san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     addresses = set(san.get_values_for_type(x509.IPAddress))
     missing = [str(one) for one in machine.private_addresses() if one not in addresses]
-    missing += [name for name in allowed_hosts(config, None) if name not in _dns_names(leaf)]
+    missing += [name for name in hosts if name not in _dns_names(leaf)]
     return [f"renewed the server certificate for {', '.join(missing)}"] if missing else []
 
 
@@ -261,14 +262,14 @@ def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.lower() for name in san.get_values_for_type(x509.DNSName) if not name.startswith("*"))
 
 
-def _covered(ca: Authority, hosts: tuple[str, ...]) -> list[str]:
+def covered(ca: Authority, hosts: tuple[str, ...]) -> list[str]:
     """The names the server CA may name; a machine renamed since gets a certificate without its new name, and
     `status` says so, rather than one that browsers refuse.
     """
-    covered = [host for host in hosts if ca.covers(host)]
-    if not covered:
+    found = [host for host in hosts if ca.covers(host)]
+    if not found:
         raise InvalidInput("none of this site's names is one that its server CA may name")
-    return covered
+    return found
 
 
 def _replace_server_ca(site: Site, names: tuple[str, ...]) -> None:

@@ -80,7 +80,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         first_time=present is None,
         changes=tuple(_changes(settings, node_red, inspection, config, present)),
         findings=tuple(_findings(node_red, inspection, config)),
-        warnings=tuple(_warnings(settings, node_red, inspection)),
+        warnings=tuple(_warnings(settings, node_red, inspection, config)),
         found_certificates=tuple(server.found_public_certificates()) if config.server_files is None else (),
         addresses=tuple(str(one) for one in machine.private_addresses()),
     )
@@ -159,8 +159,13 @@ def _changes(
     return changes
 
 
-def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspection) -> list[str]:
+def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspection, config: Config) -> list[str]:
     warnings = [*node_red.warnings, *inspection.warnings, *users.root_powers(node_red.user)]
+    service, port = config.service, config.target.listen_port if config.target else None
+    if port in (service.console_port, service.enrolment_port):
+        warnings.append(
+            f"port {port} is Node-RED's and redlatch's too; give redlatch others: redlatch console --help"
+        )
     planned = dropin.plan_dropin(node_red, settings)
     if planned is not None:
         warnings += planned.warnings
