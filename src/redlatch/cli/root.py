@@ -33,7 +33,7 @@ COMMANDS = {
     "audit": ("redlatch.cli.audit:audit", "show who changed what"),
     "log": ("redlatch.cli.log:log", "show who came in and who was refused"),
     "prove": ("redlatch.cli.prove:prove", "knock at the door as a stranger and as a device"),
-    "refresh": ("redlatch.cli.refresh:refresh", "renew the server certificate, repair what is published"),
+    "refresh": ("redlatch.cli.refresh:refresh", "renew the server certificates, repair what is published"),
     "completion": ("redlatch.cli.completion:completion", "print the completion script of a shell"),
 }
 
