@@ -30,7 +30,7 @@ _CSV_BYTES = 1 << 20
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Lifetime(click.ParamType):
+class Lifetime(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
     """A number and a unit: 90s, 15m, 24h, 7d."""
 
     name = "time"
