@@ -47,7 +47,7 @@ def identity_profile(
     password, and `server_ca` where the device does not trust the server without it.
 
     `device` and `site` are shown to people; `site_id` (UUID) names the profile, so that a renewal replaces the
-    profile before it, whatever the device is called now; `device_id` (UUID) and the certificate name what is in it.
+    profile before it, whatever the device is called now; `device_id` (UUID) and the certificate name its content.
     The person may remove it. Raises InvalidInput for ids that are no UUID and an empty password.
     """
     if not password:
@@ -133,7 +133,7 @@ def _signed(profile: dict[str, Any], signer: ServerPair) -> bytes:
 
 
 def _shown(text: str, otherwise: str) -> str:
-    """One line that shows what it says: XML cannot hold control characters, and nothing may turn the text round."""
+    """One line that shows what it says: XML cannot hold control characters, and nothing may reorder the text."""
     kept = "".join(" " if hidden_character(character) else character for character in text)
     return " ".join(kept.split())[:80] or otherwise
 

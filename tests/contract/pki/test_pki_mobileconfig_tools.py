@@ -32,7 +32,7 @@ def verified(made: Made, profile: Path) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize("server", ["p256", "rsa2048"])
 @pytest.mark.parametrize("kind", ["p256", "rsa2048"])
 def test_signed_profile(made: Made, tmp_path: Path, server: str, kind: str) -> None:
-    """`openssl cms -verify` passes with the site's root; one changed byte and it does not. NSS opens the identity."""
+    """`openssl cms -verify` passes with the site's root, not with one byte changed. NSS opens the identity."""
     pair, password = made.devices[kind], generate_password()
     signer = ServerPair(made.servers[server].key, made.servers[server].certificate)
     p12 = pkcs12(pair.key, pair.certificate, [], "📱 <b>Küche</b>", password)
