@@ -226,38 +226,57 @@ def read_access(settings: Settings, uid: int, *, limit: int = 100) -> list[Acces
     return found
 
 
+class AccessTail:
+    """The access log from its beginning (both files), then whatever comes, also when the log is rotated."""
+
+    def __init__(self, settings: Settings, uid: int, *, new_only: bool = False) -> None:
+        """`new_only`: leaves out what is there already."""
+        self._settings = settings
+        self._uid = uid
+        self._inode: int | None = None
+        self._offset = 0
+        if new_only:
+            self._inode, self._offset = self._position()
+        else:
+            self._before = self._data("access.1.jsonl")
+
+    _before: bytes = b""
+
+    def read(self) -> list[Access]:
+        """Entries that came since the last call, oldest first. FileProblem for a planted file."""
+        found, self._before = list(_entries(self._before)), b""
+        try:
+            state = (self._settings.spool / "access.jsonl").lstat()
+        except FileNotFoundError:
+            return found
+        if state.st_ino == self._inode and state.st_size == self._offset:
+            return found
+        data = self._data("access.jsonl")
+        if state.st_ino != self._inode or len(data) < self._offset:  # rotated, or started anew
+            if self._inode is not None:
+                found += _entries(self._data("access.1.jsonl")[self._offset :])
+            self._inode, self._offset = state.st_ino, 0
+        end = data.rfind(b"\n") + 1
+        found += _entries(data[self._offset : end])
+        self._offset = max(self._offset, end)
+        return found
+
+    def _position(self) -> tuple[int | None, int]:
+        try:
+            inode = (self._settings.spool / "access.jsonl").lstat().st_ino
+        except FileNotFoundError:
+            return None, 0
+        return inode, self._data("access.jsonl").rfind(b"\n") + 1
+
+    def _data(self, name: str) -> bytes:
+        return read_untrusted(self._settings.spool / name, owner_uid=self._uid, max_bytes=_LOG_BYTES) or b""
+
+
 def follow_access(settings: Settings, uid: int, *, wait: Callable[[], bool]) -> Iterator[Access]:
     """New entries as they come. `wait` sleeps between two looks (0.5 s is enough) and returns False to end."""
-    path = settings.spool / "access.jsonl"
-    inode, offset = _position(settings, uid)
+    tail = AccessTail(settings, uid, new_only=True)
     while wait():
-        try:
-            state = path.lstat()
-        except FileNotFoundError:
-            continue
-        if state.st_ino == inode and state.st_size == offset:
-            continue
-        data = read_untrusted(path, owner_uid=uid, max_bytes=_LOG_BYTES) or b""
-        if state.st_ino != inode or len(data) < offset:  # rotated, or started anew
-            rest = b""
-            if inode is not None:
-                old = read_untrusted(settings.spool / "access.1.jsonl", owner_uid=uid, max_bytes=_LOG_BYTES) or b""
-                rest = old[offset:]
-            yield from _entries(rest)
-            inode, offset = state.st_ino, 0
-        end = data.rfind(b"\n") + 1
-        yield from _entries(data[offset:end])
-        offset = max(offset, end)
-
-
-def _position(settings: Settings, uid: int) -> tuple[int | None, int]:
-    path = settings.spool / "access.jsonl"
-    try:
-        inode = path.lstat().st_ino
-    except FileNotFoundError:
-        return None, 0
-    data = read_untrusted(path, owner_uid=uid, max_bytes=_LOG_BYTES) or b""
-    return inode, data.rfind(b"\n") + 1
+        yield from tail.read()
 
 
 def _entries(data: bytes) -> Iterator[Access]:

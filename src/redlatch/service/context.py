@@ -1,0 +1,99 @@
+"""What the pages of the service are handed: the site, what Node-RED says, and the changes under way."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from redlatch.errors import RedlatchError
+from redlatch.operations.site import Site
+
+if TYPE_CHECKING:
+    from redlatch.operations.publishing import Force
+    from redlatch.service.visitor import Visitor
+    from redlatch.service.watch import Watch
+
+T = TypeVar("T")
+
+#: Changes whose outcome is still told. Each is one click of a person.
+_KEPT = 200
+
+
+class Worker(Protocol):
+    """Runs something that blocks (the store, a key, a disk) outside the event loop."""
+
+    def __call__(self, work: Callable[[], T]) -> Awaitable[T]: ...
+
+
+@dataclass(slots=True)
+class Change:
+    """One change under way. `force` is how far it has got (None: not recorded yet), `result` what the operation
+    returned, `error` why it failed; `done` is set at its end.
+    """
+
+    id: str
+    title: str
+    by: str
+    force: Force | None = None
+    result: Any = None
+    error: RedlatchError | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Context:
+    """Shared by console and enrolment. `work(f)` runs f in a thread and returns its result.
+
+    `enrolment_url()` is the origin (https://host:port) at which links are opened, for the host that a visitor used
+    (None: the best there is); `console_url()` likewise.
+    """
+
+    site: Site
+    watch: Watch
+    work: Worker
+    enrolment_url: Callable[[str | None], str]
+    console_url: Callable[[str | None], str]
+    pin: Callable[[], str]  # sha256//... of the enrolment origin's key, as curl's --pinnedpubkey takes it
+    changes: OrderedDict[str, Change] = field(default_factory=OrderedDict)
+
+    def as_visitor(self, visitor: Visitor) -> Site:
+        """The site, with this visitor's name in the audit trail."""
+        return replace(self.site, actor=f"console: {visitor.device.name}")
+
+    def begin(self, visitor: Visitor, title: str, operation: Callable[[Site], Any]) -> Change:
+        """Starts an operation and returns at once; what becomes of it is read from the change.
+
+        `operation(site)` runs in a thread with the visitor's name; `title` says what it does ("revoke Bart's
+        phone"). It goes on when the browser is gone: a revocation is not undone by a closed lid.
+        """
+        change = Change(secrets.token_urlsafe(12), title, visitor.device.id)
+        self.changes[change.id] = change
+        while len(self.changes) > _KEPT:
+            self.changes.popitem(last=False)
+        loop = asyncio.get_running_loop()
+
+        def tell(force: Force) -> None:
+            loop.call_soon_threadsafe(partial(setattr, change, "force", force))
+
+        async def run() -> None:
+            site = replace(self.as_visitor(visitor), tell=tell)
+            try:
+                change.result = await self.work(lambda: operation(site))
+                change.force = getattr(change.result, "force", change.force)
+            except RedlatchError as error:
+                change.error = error
+            finally:
+                change.done.set()
+
+        _running.add(task := loop.create_task(run()))
+        task.add_done_callback(_running.discard)
+        return change
+
+
+#: The loop itself keeps tasks by weak references only.
+_running: set[asyncio.Task[None]] = set()
