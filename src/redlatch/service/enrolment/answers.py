@@ -64,7 +64,9 @@ async def body_of(request: Request) -> bytes:
             if len(body) > MOST:
                 raise Refused(413, "too-large", "that is more than a certificate request can be", "at most 16 KB")
     except TooLong:
-        raise Refused(413, "too-large", "that is more than a certificate request can be", "at most 16 KB") from None
+        raise Refused(
+            413, "too-large", "that is more than a certificate request can be", "at most 16 KB"
+        ) from None
     return body
 
 
@@ -120,7 +122,9 @@ def _csr(text: str) -> bytes:
         raise Refused(400, "invalid-input", "the certificate request is neither PEM nor base64") from None
 
 
-def files(issued: Issued, kind: Kind, *, site_id: str, site: str, signer: ServerPair) -> tuple[dict[str, bytes], str]:
+def files(
+    issued: Issued, kind: Kind, *, site_id: str, site: str, signer: ServerPair
+) -> tuple[dict[str, bytes], str]:
     """What a device takes home, by safe file names, and the password of its .p12 ("": there is none).
 
     `site_id` is the site's UUID, `site` the host that a profile shows, `signer` the pair that signs it.
@@ -155,7 +159,13 @@ def files(issued: Issued, kind: Kind, *, site_id: str, site: str, signer: Server
 
 
 def answer(
-    issued: Issued, made: Mapping[str, bytes], password: str, *, receipt: str, next_url: str | None, profile: str = ""
+    issued: Issued,
+    made: Mapping[str, bytes],
+    password: str,
+    *,
+    receipt: str,
+    next_url: str | None,
+    profile: str = "",
 ) -> dict[str, Any]:
     """The JSON that a page gets. `profile` is where Safari fetches the profile from, once."""
     return {
@@ -176,7 +186,9 @@ def answer(
 
 def text(issued: Issued) -> bytes:
     """The PEM that a program gets: its certificate, then the server's CA where it needs one."""
-    return certificate_pem(issued.certificate) + (b"" if issued.server_ca is None else certificate_pem(issued.server_ca))
+    return certificate_pem(issued.certificate) + (
+        b"" if issued.server_ca is None else certificate_pem(issued.server_ca)
+    )
 
 
 def der(certificate: Any) -> bytes:
@@ -189,13 +201,3 @@ def der(certificate: Any) -> bytes:
 def type_of(name: str) -> str:
     ending = name.rpartition(".")[2]
     return mobileconfig.MEDIA_TYPE if ending == "mobileconfig" else _TYPES.get(ending, "application/octet-stream")
-
-
-def pin(server: ServerPair) -> str:
-    """The pin of a server's key as curl takes it: sha256// and the base64 of its SubjectPublicKeyInfo's SHA-256."""
-    import hashlib
-
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    spki = server.leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return "sha256//" + base64.b64encode(hashlib.sha256(spki).digest()).decode("ascii")

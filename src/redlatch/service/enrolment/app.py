@@ -1,6 +1,6 @@
 """The enrolment origin: one page, and what it (or a program) posts to.
 
-Nothing here decides whether a link is good: `operations.links` does, in one transaction. What a GET does is nothing,
+Nothing here decides whether a link is good: `operations.links` does, in one transaction. A GET changes nothing,
 but for a profile that its page has just made and Safari fetches once.
 """
 
@@ -10,11 +10,9 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -24,6 +22,7 @@ from redlatch.operations import links, roles
 from redlatch.operations.site import Config, Site, authority
 from redlatch.pki import mobileconfig
 from redlatch.pki.certificates import ServerPair
+from redlatch.service.context import Context
 from redlatch.service.enrolment import answers, pages
 from redlatch.service.enrolment.answers import Refused, Wanted
 from redlatch.service.enrolment.guesses import Guesses
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from redlatch.operations.devices import Issued
 
 Handler = Callable[["Request"], Awaitable[Response]]
-#: When a device came in for the first time with that certificate, and from where, by Node-RED's word.
-Arrived = Callable[[str], tuple[datetime, str] | None]
 #: Told of what went wrong: the peer's address, and the code.
 Told = Callable[[str, str], None]
 
@@ -46,29 +43,33 @@ _STATUS = {Refusal.WRONG: 403, Refusal.AWAY: 403, Refusal.PINNED: 403}
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What hands keys over: the site, the pair that its origin presents now, who came in, whom to tell."""
+    """What hands keys over. `server()` is the pair that its origin presents now: it signs profiles."""
 
-    site: Site
+    context: Context
     server: Callable[[], ServerPair]
     receipts: Receipts
-    arrived: Arrived = lambda _: None
-    told: Told = lambda _peer, _code: None
+    told: Told
+
+    @property
+    def site(self) -> Site:
+        return self.context.site
 
 
 def application(
-    site: Site,
+    context: Context,
     server: Callable[[], ServerPair],
     *,
-    arrived: Arrived = lambda _: None,
     told: Told = lambda _peer, _code: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Starlette:
     """The application, to be wrapped in `service.security.Guarded`.
 
-    `server()` is key and certificate that the origin presents now. `app.state.receipts.waiting()` says how many pages
-    wait for their device's tick: as long as there are some, the port should stay open.
+    `server()` is key and certificate that the origin presents now, `told` hears of what was refused or failed.
+    `app.state.receipts.waiting()` says how many pages wait for their device's tick: as long as there are some, the
+    port should stay open.
     """
-    desk = Desk(site, server, Receipts(clock), arrived, told)
+    desk = Desk(context, server, Receipts(clock), told)
+    site, work = context.site, context.work
     guesses = Guesses(clock)
 
     def refused(error: links.LinkRefused, peer: str) -> Refused:
@@ -81,12 +82,12 @@ def application(
         sent = await answers.document_of(request)
         token = answers.text_of(sent, "token")
         try:
-            link = await run_in_threadpool(
-                links.look, site, token, peer=peer_of(request), by_page=by_page(request.headers)
+            link = await work(
+                lambda: links.look(site, token, peer=peer_of(request), by_page=by_page(request.headers))
             )
         except links.LinkRefused as error:
             raise refused(error, peer_of(request)) from error
-        about = await run_in_threadpool(offer, desk, request.headers.get("host", ""), link.name, link.role)
+        about = await work(lambda: offer(desk, request.headers.get("host", ""), link.name, link.role))
         return JSONResponse(about | {"expires": link.expires_at.isoformat(), "pinned": link.pinned})
 
     async def redeemed(request: Request) -> Response:
@@ -104,7 +105,7 @@ def application(
             )
 
         try:
-            done = await run_in_threadpool(redeem)
+            done = await work(redeem)
         except links.LinkRefused as error:
             raise refused(error, peer) from error
         except RedlatchError as error:
@@ -115,15 +116,15 @@ def application(
         receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
         if receipt is None:
             raise Refused(404, "unknown-receipt", "this receipt is not known")
-        if receipt.link is not None:
-            await run_in_threadpool(links.confirmed, site, receipt.link)
+        if (number := receipt.link) is not None:
+            await work(lambda: links.confirmed(site, number))
         return Response(status_code=204)
 
     async def page(_request: Request) -> Response:
         return Response(pages.render(), media_type="text/html; charset=utf-8")
 
     async def root(request: Request) -> Response:
-        return await run_in_threadpool(_root, desk, request.url.path)
+        return await work(lambda: _root(desk, request.url.path))
 
     app = Starlette(
         routes=[
@@ -154,7 +155,7 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
         "formats": list(answers.FORMATS),
         "root": config.server_files is None,
         "public": links.public(config),
-        "pin": answers.pin(desk.server()),
+        "pin": desk.context.pin(),
         "site": _site_host(config),
         "next": node_red_url(config, host),
     }
@@ -163,7 +164,7 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
 async def hand_over(
     desk: Desk, request: Request, issued: Issued, wanted: Wanted, *, link: int | None, profiles: str
 ) -> Response:
-    """The answer for whoever asked. The key is in it and, for a minute, in a profile; nowhere else from then on."""
+    """The answer for whoever asked. The key is in it and, for a minute, in a profile; then nowhere else."""
     if wanted.as_text:
         return Response(answers.text(issued), media_type=answers.PEM)
     host = request.headers.get("host", "")
@@ -177,12 +178,12 @@ async def hand_over(
         )
         return made, password, node_red_url(config, host)
 
-    made, password, next_url = await run_in_threadpool(make)
+    made, password, next_url = await desk.context.work(make)
     profile = ""
     if wanted.kind == "mobileconfig":
         ((name, content),) = made.items()
         profile = profiles + desk.receipts.lay_out(name, content)
-    receipt = desk.receipts.give(link, issued.fingerprint)
+    receipt = desk.receipts.give(link, issued.fingerprint, issued.certificate.not_valid_before_utc)
     return JSONResponse(
         answers.answer(issued, made, password, receipt=receipt, next_url=next_url, profile=profile)
     )
@@ -195,24 +196,27 @@ def has_arrived(desk: Desk) -> Handler:
         receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
         if receipt is None:
             raise Refused(404, "unknown-receipt", "this receipt is not known")
-        seen = await run_in_threadpool(desk.arrived, receipt.fingerprint)
+        seen = desk.context.watch.let_in(receipt.fingerprint, receipt.since)
         if seen is None:
             return JSONResponse({"in": False, "at": None, "from": None})
         receipt.arrived = True
-        return JSONResponse({"in": True, "at": seen[0].isoformat(), "from": seen[1]})
+        return JSONResponse({"in": True, "at": seen.at.isoformat(), "from": seen.address})
 
     return handler
 
 
 def fetched(desk: Desk) -> Handler:
-    """GET with the ticket of a profile: Safari hands to Settings only what it navigated to, no blob of a script."""
+    """GET with the ticket of a profile: Safari hands Settings what it navigated to, not a blob of a script."""
 
     async def handler(request: Request) -> Response:
         # HEAD would use it up and show nothing
         profile = desk.receipts.fetch(request.path_params["ticket"]) if request.method == "GET" else None
         if profile is None:
             raise Refused(
-                404, "gone", "this file was fetched already, or it is too late", "go back to the page, or ask for a new link"
+                404,
+                "gone",
+                "this file was fetched already, or it is too late",
+                "go back to the page, or ask for a new link",
             )
         return _file(profile.name, profile.content, mobileconfig.MEDIA_TYPE)
 
@@ -237,7 +241,10 @@ def failed(desk: Desk, error: RedlatchError, peer: str) -> Refused:
     if isinstance(error, Busy):
         return Refused(503, error.code, "the server is busy just now", "try again in a moment")
     return Refused(
-        500, error.code, "the server could not make the key; nothing was used up", "tell whoever runs this Node-RED"
+        500,
+        error.code,
+        "the server could not make the key; nothing was used up",
+        "tell whoever runs this Node-RED",
     )
 
 
@@ -307,7 +314,9 @@ def _root(desk: Desk, path: str) -> Response:
 
 def _file(name: str, content: bytes, media_type: str) -> Response:
     # Names are slugs: nothing in them needs quoting (RFC 6266, 4.1)
-    return Response(content, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'})
+    return Response(
+        content, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'}
+    )
 
 
 def _get(path: str, handler: Handler) -> Route:

@@ -1,4 +1,4 @@
-"""How often one address may be wrong. Guessing 128 bits is hopeless; this bounds what it costs and what it fills."""
+"""How often one address may be wrong. Guessing 128 bits is hopeless; this bounds what it costs."""
 
 from __future__ import annotations
 

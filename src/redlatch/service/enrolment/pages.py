@@ -16,12 +16,13 @@ _HOME: Final = resources.files("redlatch.service.enrolment")
 
 
 def render(mode: Mode = "enrol", *, static: str = "/static/", offer: Mapping[str, Any] | None = None) -> bytes:
-    """The page. In mode "enrol" it is the same for everybody, and the token is in the URL's fragment; in mode "renew"
-    `offer` is what the present certificate stands for, as `enrolment.app.offer` makes it. `static` is where the
-    files of `static_files` are.
+    """The page. In mode "enrol" it is the same for everybody, and the token is in the URL's fragment; in mode
+    "renew" `offer` is what the present certificate stands for, as `enrolment.app.offer` makes it. `static` is
+    where the files of `static_files` are.
     """
     shown = "" if offer is None else json.dumps(offer)
-    return _template().render(mode=mode, static=static, offer=shown).encode()
+    page: str = _template().render(mode=mode, static=static, offer=shown)
+    return page.encode()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is remembered of a handed-over key while its page is open: that it is out, and whether its device came in."""
+"""What is remembered of a handed-over key while its page is open: that it is out, whether its device came in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 #: Seconds that a page may ask whether its device is in.
 PATIENCE = 15 * 60.0
@@ -17,10 +18,13 @@ MOST_PROFILES = 64
 
 @dataclass(slots=True)
 class Receipt:
-    """One key that was handed over. `link` is the number of its link (None: a renewal without one)."""
+    """One key that was handed over. `link` is the number of its link (None: a renewal without one), `since`
+    when its certificate began.
+    """
 
     link: int | None
     fingerprint: str
+    since: datetime
     until: float
     arrived: bool = False
 
@@ -43,11 +47,11 @@ class Receipts:
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
 
-    def give(self, link: int | None, fingerprint: str) -> str:
+    def give(self, link: int | None, fingerprint: str, since: datetime) -> str:
         """A receipt, 128 bits, for the page that holds the key."""
         self._tidy()
         receipt = secrets.token_urlsafe(16)
-        self._receipts[receipt] = Receipt(link, fingerprint, self._clock() + PATIENCE)
+        self._receipts[receipt] = Receipt(link, fingerprint, since, self._clock() + PATIENCE)
         while len(self._receipts) > MOST:
             self._receipts.popitem(last=False)
         return receipt

@@ -1,26 +1,25 @@
 """The same page over a present certificate: GET and POST /renew, for the console's origin.
 
-Whoever comes with a certificate in use gets a further one for the same device. The one it came with stays good until
-its end, so that a renewal that is lost on the way shuts nobody out.
+Whoever comes with a certificate in use gets a further one for the same device. The one it came with stays good
+until its end, so that a renewal that is lost on the way shuts nobody out.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from redlatch.errors import RedlatchError
 from redlatch.operations import devices
-from redlatch.operations.site import Site
 from redlatch.pki.certificates import ServerPair
+from redlatch.service.context import Context
 from redlatch.service.enrolment import answers, pages
 from redlatch.service.enrolment.app import (
-    Arrived,
     Desk,
     Told,
     failed,
@@ -42,23 +41,22 @@ if TYPE_CHECKING:
 
 
 def renewal_routes(
-    site: Site,
+    context: Context,
     server: Callable[[], ServerPair],
     device_of: Callable[[Request], Awaitable[Device]],
     *,
     static_at: str = "/renew/static/",
-    arrived: Arrived = lambda _: None,
     told: Told = lambda _peer, _code: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Route]:
     """Routes for the console's origin. `device_of` gives the device whose certificate this connection showed, and
     raises what the console raises for one that is not in use (any more).
     """
-    desk = Desk(site, server, Receipts(clock), arrived, told)
+    desk = Desk(context, server, Receipts(clock), told)
 
     async def page(request: Request) -> Response:
         device = await device_of(request)
-        about = await run_in_threadpool(offer, desk, request.headers.get("host", ""), device.name, device.role)
+        about = await context.work(lambda: offer(desk, request.headers.get("host", ""), device.name, device.role))
         return Response(
             pages.render("renew", static=static_at, offer=about), media_type="text/html; charset=utf-8"
         )
@@ -68,10 +66,15 @@ def renewal_routes(
         wanted = await answers.wanted(request)
 
         def renew() -> devices.Issued:
-            return devices.renew(site, UUID(device.id), csr=wanted.csr, key_kind=wanted.key)
+            return devices.renew(
+                replace(desk.site, actor=f"console: {device.name}"),
+                UUID(device.id),
+                csr=wanted.csr,
+                key_kind=wanted.key,
+            )
 
         try:
-            issued = await run_in_threadpool(renew)
+            issued = await context.work(renew)
         except RedlatchError as error:
             raise failed(desk, error, peer_of(request)) from error
         return await hand_over(desk, request, issued, wanted, link=None, profiles="/renew/profile/")

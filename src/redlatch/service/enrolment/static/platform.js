@@ -116,7 +116,8 @@ const RedlatchPlatform = (() => {
       `curl -sS --fail-with-body ${trust}--pinnedpubkey ${forShell(pin)} -H @- -H 'Content-Type: application/pkcs10' --data-binary @device.csr -o cert.pem ${forShell(url)}`,
     ].join(" \\\n  ");
   }
-  const enroll = ({ url, pin, token }) => `redlatch enroll --pin ${forShell(pin)} --out device - <<< ${forShell(`${url}#${token}`)}`;
+  const enroll = ({ origin, pin, token }) =>
+    `printf %s ${forShell(`${origin}/#${token}`)} |\\\n  redlatch enroll - --pin ${forShell(pin)} --out device`;
 
   function powershell({ name, secret, root }) {
     const path = (one) => `(Join-Path $HOME ${forPowerShell(`Downloads\\${one}`)})`;
