@@ -42,6 +42,18 @@ def private_addresses() -> tuple[Address, ...]:
     return tuple(sorted(usable, key=lambda one: (one.version, int(one))))
 
 
+def own_addresses() -> tuple[Address, ...]:
+    """Every address of this machine that somebody can be told to use: loopback and public ones too."""
+    found = {*LOOPBACK[:1], *_ipv4(_text("/proc/net/fib_trie")), *_ipv6(_text("/proc/net/if_inet6"))}
+    usable = (one for one in found if not one.is_link_local)
+    return tuple(sorted(usable, key=lambda one: (one.version, int(one))))
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6 on its loopback interface."""
+    return LOOPBACK[1] in set(_ipv6(_text("/proc/net/if_inet6")))
+
+
 def gateways() -> tuple[Address, ...]:
     """The routers this machine sends to, from the kernel's table: behind one, everybody may have its address."""
     found = set()

@@ -10,6 +10,8 @@ const fs = require("node:fs");
 const path = require("node:path");
 
 const { O_WRONLY, O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+// The folder's group is that of redlatch's own user, who may read; without root only its owner gets into it anyway.
+const READABLE = 0o640;
 const MAX_LOG = 4 * 1024 * 1024;
 const MAX_LINES = 2000; // per flush
 const MAX_CONNECTIONS = 1000;
@@ -119,10 +121,13 @@ class Claims {
       fs.unlink(temporary, () => {
         fs.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, (problem, descriptor) => {
           if (problem) return done();
-          return fs.write(descriptor, text, (failed) => {
-            fs.close(descriptor, () => {
-              if (failed) fs.unlink(temporary, done);
-              else fs.rename(temporary, file, done);
+          // fchmod: the mode of open() is cut by the umask
+          return fs.fchmod(descriptor, READABLE, () => {
+            fs.write(descriptor, text, (failed) => {
+              fs.close(descriptor, () => {
+                if (failed) fs.unlink(temporary, done);
+                else fs.rename(temporary, file, done);
+              });
             });
           });
         });
@@ -138,12 +143,14 @@ function append(file, text, done) {
     if (problem) return done();
     return fs.fstat(descriptor, (unknown, state) => {
       if (unknown || !state.isFile()) return fs.close(descriptor, done);
-      return fs.write(descriptor, text, () => {
-        fs.close(descriptor, () => {
-          if (state.size + text.length < MAX_LOG) return done();
-          return fs.rename(file, file.replace(/\.jsonl$/, ".1.jsonl"), done);
+      const write = () =>
+        fs.write(descriptor, text, () => {
+          fs.close(descriptor, () => {
+            if (state.size + text.length < MAX_LOG) return done();
+            return fs.rename(file, file.replace(/\.jsonl$/, ".1.jsonl"), done);
+          });
         });
-      });
+      return (state.mode & 0o777) === READABLE ? write() : fs.fchmod(descriptor, READABLE, write);
     });
   });
 }
