@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from redlatch.engines.nodered.users import User
@@ -30,13 +31,20 @@ _PART = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def guard_files() -> dict[str, bytes]:
-    """Name -> content of everything that runs inside Node-RED."""
-    folder = resources.files("redlatch.engines.nodered").joinpath("guard")
-    return {
-        entry.name: entry.read_bytes()
-        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
-        if entry.name.endswith((".js", ".json")) and entry.name not in _NOT_PUBLISHED
-    }
+    """Name -> content of everything that runs inside Node-RED: the guard, and its sidebar as `plugin/...`."""
+    engine = resources.files("redlatch.engines.nodered")
+    guard = dict(_below(engine.joinpath("guard"), ""))
+    plugin = dict(_below(engine.joinpath("plugin"), "plugin/"))
+    return {name: guard[name] for name in sorted(guard) if name not in _NOT_PUBLISHED} | plugin
+
+
+def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """(prefix and path, content) of the files in a folder of the package."""
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            yield from _below(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith((".js", ".json", ".html")):
+            yield prefix + entry.name, entry.read_bytes()
 
 
 def guard_hash(files: dict[str, bytes] | None = None) -> str:
@@ -72,7 +80,8 @@ def publish_guard(settings: Settings, group: int | None) -> str:
     make_dir(settings.published, mode=folder_mode, owner=owner)
     before = _current(settings)
     folder = settings.published / name
-    make_dir(folder, mode=folder_mode, owner=owner)
+    for inside in sorted({folder, *(parent for entry in files for parent in _folders(folder, entry))}):
+        make_dir(inside, mode=folder_mode, owner=owner)
     for entry in files:
         if not _same(folder / entry, files[entry], file_mode, owner):
             write_atomic(folder / entry, files[entry], mode=file_mode, owner=owner)
@@ -88,6 +97,11 @@ def publish_guard(settings: Settings, group: int | None) -> str:
         if _FOLDER.fullmatch(old.name) and old.name not in (name, before):
             shutil.rmtree(old, ignore_errors=True)
     return name.removeprefix("guard-")
+
+
+def _folders(root: Path, name: str) -> list[Path]:
+    """The folders below `root` that lead to the file `name`."""
+    return [root / parent for parent in PurePosixPath(name).parents if parent.name]
 
 
 def _current(settings: Settings) -> str | None:
