@@ -22,6 +22,8 @@ TOKEN_BYTES = 16
 TOKEN_LENGTH = 26
 #: Long enough to find the phone, short enough that a photographed screen is worth nothing tomorrow.
 LIFETIME = timedelta(minutes=15)
+#: For a device elsewhere: somebody has to read the message first.
+REMOTE_LIFETIME = timedelta(hours=24)
 #: Wrong tokens after which a link is dead. Guessing is hopeless anyway: ten mean that somebody is trying.
 ATTEMPTS = 10
 
@@ -33,6 +35,9 @@ class Refusal(StrEnum):
     EXPIRED = "expired"
     USED = "already-used"
     LOCKED = "too-many-attempts"
+    WITHDRAWN = "withdrawn"
+    AWAY = "outside-the-network"
+    PINNED = "command-line-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,15 @@ def new_link(
 
     `randomness`: TOKEN_BYTES bytes from the operating system. InvalidInput when there are fewer or more.
     """
+    token = new_token(randomness)
+    return Link(digest=digest(token), device=device, role=role, expires=now + lifetime), token
+
+
+def new_token(randomness: bytes) -> str:
+    """26 lower-case base32 characters of TOKEN_BYTES random bytes. InvalidInput when there are fewer or more."""
     if len(randomness) != TOKEN_BYTES:
         raise InvalidInput(f"a token takes {TOKEN_BYTES} random bytes, got {len(randomness)}")
-    token = base64.b32encode(randomness).decode("ascii").rstrip("=").lower()
-    return Link(digest=_digest(token), device=device, role=role, expires=now + lifetime), token
+    return base64.b32encode(randomness).decode("ascii").rstrip("=").lower()
 
 
 def redeem(link: Link, token: str, *, now: datetime) -> tuple[Link, Refusal | None]:
@@ -68,7 +78,7 @@ def redeem(link: Link, token: str, *, now: datetime) -> tuple[Link, Refusal | No
     """
     if link.failures >= ATTEMPTS:
         return link, Refusal.LOCKED
-    if not hmac.compare_digest(_digest(token.strip().lower()), link.digest):
+    if not hmac.compare_digest(digest(token), link.digest):
         return replace(link, failures=link.failures + 1), Refusal.WRONG
     if link.redeemed is not None:
         return link, Refusal.USED
@@ -77,6 +87,35 @@ def redeem(link: Link, token: str, *, now: datetime) -> tuple[Link, Refusal | No
     return replace(link, redeemed=now), None
 
 
-def _digest(token: str) -> bytes:
-    # The text is hashed, not the decoded bytes: base32's spare bits would give one token several spellings.
-    return hashlib.sha256(b"redlatch enrolment link\0" + token.encode("utf-8", "surrogatepass")).digest()
+def refusal(link: tuple[str, bool, bool] | None, *, inside: bool, by_page: bool) -> Refusal | None:
+    """Why a link that is kept in the store is not redeemed; None when it may be.
+
+    `link` is None for a token that nobody was given, else (state, remote, pinned), the state being "open", "used",
+    "confirmed", "withdrawn" or "expired"; `inside` whether a private address asks, `by_page` whether a browser's
+    page does. Fails closed: a state that is none of these is wrong.
+    """
+    if link is None:
+        return Refusal.WRONG
+    state, remote, pinned = link
+    if state != "open":
+        return _OVER.get(state, Refusal.WRONG)
+    if not (remote or inside):
+        return Refusal.AWAY
+    return Refusal.PINNED if pinned and by_page else None
+
+
+_OVER = {
+    "used": Refusal.USED,
+    "confirmed": Refusal.USED,
+    "withdrawn": Refusal.WITHDRAWN,
+    "expired": Refusal.EXPIRED,
+}
+
+
+def digest(token: str) -> bytes:
+    """What is kept of a token: SHA-256 (32 bytes) of its text, whose case and outer blanks do not count.
+
+    The text is hashed, not the decoded bytes: base32's spare bits would give one token several spellings.
+    """
+    text = token.strip().lower().encode("utf-8", "surrogatepass")
+    return hashlib.sha256(b"redlatch enrolment link\0" + text).digest()

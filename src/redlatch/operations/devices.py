@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DAYS = 365
 KeyKind = Literal["p256", "rsa2048"]
+#: A device by its name, or by its id: a name that is free again may be another device's by now.
+Ref = str | uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +69,17 @@ def add(
     owner = pki_names.person_name(owner) if owner is not None else None
     with site.store.read() as view:
         roles.base_of(view, role)
-    key, public_key = _key(key_kind, csr)
-    ca = authority(site, "device")
+    made = order(site, key_kind=key_kind, csr=csr)
     with changing(site) as tx:
-        roles.base_of(tx, role)
-        if tx.device_by_name(pki_names.name_key(name)) is not None:
-            raise Conflict(
-                f"a device named {name!r} exists already",
-                hint="choose another name, or renew or revoke that device first",
-            )
-        now = site.clock()
-        device_id = str(uuid.uuid4())
-        device = tx.add_device(
-            device_id,
-            name=name,
-            name_key=pki_names.name_key(name),
-            role=role,
-            owner=owner,
-            user_slug=_user_slug(tx, owner, name),
-        )
-        tx.record("device.added", device=device_id, name=name, role=role, owner=owner)
-        issued = _issue(site, tx, ca, device, public_key, key, days=days, now=now)
+        issued = added(site, tx, made, name=name, role=role, owner=owner, days=days)
         if deliver is not None:
             deliver(issued)
-    return _in_force(site, issued)
+    return in_force(site, issued)
 
 
 def renew(
     site: Site,
-    name: str,
+    device: Ref,
     *,
     key_kind: KeyKind = "p256",
     days: int = DEFAULT_DAYS,
@@ -103,14 +87,61 @@ def renew(
     deliver: Deliver | None = None,
 ) -> Issued:
     """Issues a further certificate for a device; the earlier ones stay good until their end or a revocation."""
-    key, public_key = _key(key_kind, csr)
-    ca = authority(site, "device")
+    made = order(site, key_kind=key_kind, csr=csr)
     with changing(site) as tx:
-        device = find(tx, name)
-        issued = _issue(site, tx, ca, device, public_key, key, days=days, now=site.clock())
+        issued = _issue(site, tx, made, find(tx, device), days=days)
         if deliver is not None:
             deliver(issued)
-    return _in_force(site, issued)
+    return in_force(site, issued)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a certificate takes, made before a transaction begins: the CA, and a key (None: the device's own)."""
+
+    ca: Any
+    public_key: PublicKey
+    key: Key | None
+
+
+def order(site: Site, *, key_kind: KeyKind = "p256", csr: bytes | None = None) -> Order:
+    """Makes a key, or takes the one of a CSR. Errors: InvalidInput (CSR), PassphraseNeeded."""
+    if csr is not None:
+        from redlatch.pki.csr import public_key_from_csr
+
+        return Order(authority(site, "device"), public_key_from_csr(csr), None)
+    from redlatch.pki.keys import generate_key
+
+    key = generate_key(key_kind)
+    return Order(authority(site, "device"), key.public_key(), key)
+
+
+def added(
+    site: Site, tx: Transaction, made: Order, *, name: str, role: str, owner: str | None, days: int
+) -> Issued:
+    """Within a transaction: a new device with its first certificate. Names as `pki.names` gives them."""
+    roles.base_of(tx, role)
+    if tx.device_by_name(pki_names.name_key(name)) is not None:
+        raise Conflict(
+            f"a device named {name!r} exists already",
+            hint="choose another name, or renew or revoke that device first",
+        )
+    device_id = str(uuid.uuid4())
+    device = tx.add_device(
+        device_id,
+        name=name,
+        name_key=pki_names.name_key(name),
+        role=role,
+        owner=owner,
+        user_slug=_user_slug(tx, owner, name),
+    )
+    tx.record("device.added", device=device_id, name=name, role=role, owner=owner)
+    return _issue(site, tx, made, device, days=days)
+
+
+def renewed(site: Site, tx: Transaction, made: Order, *, device_id: str, days: int) -> Issued:
+    """Within a transaction: a further certificate of a device. Conflict when it is revoked."""
+    return _issue(site, tx, made, find(tx, uuid.UUID(device_id)), days=days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +153,25 @@ class Changed:
     certificates: int = 0
 
 
-def revoke(site: Site, name: str, *, reason: str | None = None) -> Changed:
+def revoke(site: Site, device: Ref, *, reason: str | None = None) -> Changed:
     """Shuts a device out: all its certificates, for good. Its name becomes free.
 
     Errors: NotFound, InvalidInput (a reason with control characters).
     """
     reason = pki_names.reason_text(reason) if reason else None
     with changing(site) as tx:
-        device = find(tx, name)
-        active = [one for one in tx.certificates(device.id) if one.revoked_at is None]
-        tx.revoke_device(device.id, site.clock(), reason)
+        found = find(tx, device)
+        active = [one for one in tx.certificates(found.id) if one.revoked_at is None]
+        tx.revoke_device(found.id, site.clock(), reason)
         tx.record(
             "device.revoked",
-            device=device.id,
-            name=device.name,
+            device=found.id,
+            name=found.name,
             reason=reason,
             certificates=[one.fingerprint for one in active],
         )
-        device = _by_id(tx, device.id)
-    return Changed(device, enforce(site), len(active))
+        found = _by_id(tx, found.id)
+    return Changed(found, enforce(site), len(active))
 
 
 def sent(site: Site, issued: Issued, *, to: str, confirmed: bool) -> None:
@@ -156,29 +187,29 @@ def sent(site: Site, issued: Issued, *, to: str, confirmed: bool) -> None:
         )
 
 
-def rename(site: Site, name: str, new: str) -> Changed:
+def rename(site: Site, device: Ref, new: str) -> Changed:
     """Gives a device another name; its certificates stay as they are (the name in them is a label only)."""
     new = pki_names.device_name(new)
     with changing(site) as tx:
-        device = find(tx, name)
+        found = find(tx, device)
         other = tx.device_by_name(pki_names.name_key(new))
-        if other is not None and other.id != device.id:
+        if other is not None and other.id != found.id:
             raise Conflict(f"a device named {new!r} exists already", hint="choose another name")
-        tx.rename_device(device.id, name=new, name_key=pki_names.name_key(new))
-        tx.record("device.renamed", device=device.id, old=device.name, new=new)
-        device = _by_id(tx, device.id)
-    return Changed(device, enforce(site))
+        tx.rename_device(found.id, name=new, name_key=pki_names.name_key(new))
+        tx.record("device.renamed", device=found.id, old=found.name, new=new)
+        found = _by_id(tx, found.id)
+    return Changed(found, enforce(site))
 
 
-def set_role(site: Site, name: str, role: str) -> Changed:
+def set_role(site: Site, device: Ref, role: str) -> Changed:
     """Gives a device another role; its open connections are judged anew. Errors: NotFound, InvalidInput (role)."""
     with changing(site) as tx:
         roles.base_of(tx, role)
-        device = find(tx, name)
-        tx.set_role(device.id, role)
-        tx.record("device.role-changed", device=device.id, name=device.name, old=device.role, new=role)
-        device = _by_id(tx, device.id)
-    return Changed(device, enforce(site))
+        found = find(tx, device)
+        tx.set_role(found.id, role)
+        tx.record("device.role-changed", device=found.id, name=found.name, old=found.role, new=role)
+        found = _by_id(tx, found.id)
+    return Changed(found, enforce(site))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +220,11 @@ class Shown:
     certificates: tuple[Certificate, ...]
 
 
-def show(site: Site, name: str) -> Shown:
+def show(site: Site, device: Ref) -> Shown:
+    """A device in use, or by its id a revoked one too."""
     with site.store.read() as view:
-        device = find(view, name)
-        return Shown(device, _newest_first(view.certificates(device.id)))
+        found = _by_id(view, str(device)) if isinstance(device, uuid.UUID) else find(view, device)
+        return Shown(found, _newest_first(view.certificates(found.id)))
 
 
 def list_devices(site: Site) -> list[Shown]:
@@ -202,12 +234,20 @@ def list_devices(site: Site) -> list[Shown]:
     return sorted(shown, key=lambda one: (one.device.revoked_at is not None, pki_names.name_key(one.device.name)))
 
 
-def find(view: Reader, name: str) -> Device:
-    """The device of that name that is not revoked; NotFound otherwise."""
-    device = view.device_by_name(pki_names.name_key(name))
-    if device is None:
+def find(view: Reader, name: Ref) -> Device:
+    """The device of that name or id that is not revoked; NotFound, or Conflict by the id of a revoked one."""
+    if isinstance(name, uuid.UUID):
+        device = _by_id(view, str(name))
+        if device.revoked_at is not None:
+            raise Conflict(
+                f"the device {device.name!r} is revoked already",
+                hint="add it anew: its name is free; a revoked key stays out",
+            )
+        return device
+    named = view.device_by_name(pki_names.name_key(name))
+    if named is None:
         raise NotFound(f"there is no device named {name!r}", hint="redlatch device list shows all of them")
-    return device
+    return named
 
 
 def has_owner(site: Site) -> bool:
@@ -227,17 +267,6 @@ def _by_id(view: Reader, device_id: str) -> Device:
 
 def _newest_first(certificates: Any) -> tuple[Certificate, ...]:
     return tuple(sorted(certificates, key=lambda one: (one.issued_at, one.not_after), reverse=True))
-
-
-def _key(kind: KeyKind, csr: bytes | None) -> tuple[Key | None, PublicKey]:
-    if csr is not None:
-        from redlatch.pki.csr import public_key_from_csr
-
-        return None, public_key_from_csr(csr)
-    from redlatch.pki.keys import generate_key
-
-    key = generate_key(kind)
-    return key, key.public_key()
 
 
 def _user_slug(tx: Transaction, owner: str | None, name: str) -> str:
@@ -271,13 +300,10 @@ def _user_slug(tx: Transaction, owner: str | None, name: str) -> str:
 def _issue(
     site: Site,
     tx: Transaction,
-    ca: Any,
+    made: Order,
     device: Device,
-    public_key: PublicKey,
-    key: Key | None,
     *,
     days: int,
-    now: datetime,
 ) -> Issued:
     from redlatch.pki import certificates
 
@@ -286,15 +312,20 @@ def _issue(
             f"a device certificate cannot live for {days} days", hint=f"from 1 to {DEFAULT_DAYS}; renew it later"
         )
     config = Config.of(tx.site().config)
-    certificate = ca.issue_device(
-        public_key, device_id=device.id, name=device.name, site_host=f"{config.machine}.local", now=now, days=days
+    certificate = made.ca.issue_device(
+        made.public_key,
+        device_id=device.id,
+        name=device.name,
+        site_host=f"{config.machine}.local",
+        now=site.clock(),
+        days=days,
     )
     fingerprint = certificates.fingerprint(certificate)
     serial = certificates.serial_hex(certificate)
     tx.add_certificate(
         fingerprint=fingerprint,
         device_id=device.id,
-        authority_id=_authority_id(tx, ca),
+        authority_id=_authority_id(tx, made.ca),
         serial=serial,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
@@ -307,9 +338,9 @@ def _issue(
         fingerprint=fingerprint,
         serial=serial,
         not_after=certificate.not_valid_after_utc,
-        device_ca=ca.certificate,
+        device_ca=made.ca.certificate,
         server_ca=None if config.server_files else authority(site, "server", signing=False).certificate,
-        key=key,
+        key=made.key,
         force=Force(tx.revision, "recorded"),
     )
 
@@ -325,5 +356,6 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def _in_force(site: Site, issued: Issued) -> Issued:
+def in_force(site: Site, issued: Issued) -> Issued:
+    """Publishes what was just issued; the same with how far that got."""
     return replace(issued, force=enforce(site))

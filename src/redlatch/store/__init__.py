@@ -14,11 +14,16 @@ Reads, of both `r` and `tx` (which sees its own writes):
     active_certificates() -> Iterator[ActiveCertificate]
     entries_below(prefix, limit) -> {fingerprint: policy.model.Entry}; changed_since(revision) -> fingerprints
     device_count_by_role() -> {role: devices in use}; somebody_has(role, at) -> bool
+    device_page(*, matching="", after=name_key, limit) -> tuple[Listed, ...]; revoked_page(...)
+    ending_between(first, before, limit) -> tuple[Ending, ...], the earliest first
+    sighting(device_id) -> (at, address) | None; noticed(fingerprint) -> days
+    link(id), link_by_digest(digest) -> LinkRow | None; links(since) -> tuple[LinkRow, ...], the newest first
     ending(before) -> (name, end) of the devices in use whose last certificate ends before then
     roles() -> {own role: built-in one}; rules() -> tuple[policy.model.Rule, ...] by number
     networks() -> tuple[NetworkRow, ...]; network(name) -> NetworkRow | None; network_table(name) -> bytes | None
     network_digests() -> {name: digest}, without reading long lists
-    audit_events(after=0) -> Iterator[audit.Entry(event, hash)]; audit_head() -> audit.Head(seq, hash)
+    audit_events(after=0) -> Iterator[audit.Entry(event, hash)]; audit_before(number, limit) -> the newest first
+    audit_head() -> audit.Head(seq, hash)
     verify_audit() -> audit.Verification(ok, count, head, first_bad, problem)
 
 Writes, each to be followed by `tx.record(kind, **data)` (else the transaction is rolled back, RuntimeError):
@@ -29,6 +34,9 @@ Writes, each to be followed by `tx.record(kind, **data)` (else the transaction i
     revoke_certificate(fingerprint, at, reason)
     add_role(name, base); remove_role(name); add_rule(rule) -> Rule with its number; remove_rule(number)
     put_network(NetworkRow, table), which adds or replaces; remove_network(name)
+    add_link(...) -> number; redeem_link(digest, at, used_from=...) -> number | None; issued_by_link(...)
+    confirm_link(number, at) -> bool; withdraw_link(number, at)
+    forget_links(before), see(device_id, at, address), notice(fingerprint, days): nobody's change, no event
     touch() (what engines enforce changed; done by itself wherever a method changes that)
     revision: the site's revision once committed
 
@@ -39,7 +47,17 @@ from __future__ import annotations
 
 from redlatch.store.database import Store
 from redlatch.store.reading import Reader
-from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, NetworkRow, Site
+from redlatch.store.records import (
+    ActiveCertificate,
+    AuthorityRow,
+    Certificate,
+    Device,
+    Ending,
+    LinkRow,
+    Listed,
+    NetworkRow,
+    Site,
+)
 from redlatch.store.writing import Transaction
 
 __all__ = [
@@ -47,6 +65,9 @@ __all__ = [
     "AuthorityRow",
     "Certificate",
     "Device",
+    "Ending",
+    "LinkRow",
+    "Listed",
     "NetworkRow",
     "Reader",
     "Site",

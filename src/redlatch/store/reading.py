@@ -12,7 +12,17 @@ from redlatch.audit import Event, Head, Verification
 from redlatch.policy import model
 from redlatch.store import statements as sql
 from redlatch.store.problems import damaged
-from redlatch.store.records import ActiveCertificate, AuthorityRow, Certificate, Device, NetworkRow, Site
+from redlatch.store.records import (
+    ActiveCertificate,
+    AuthorityRow,
+    Certificate,
+    Device,
+    Ending,
+    LinkRow,
+    Listed,
+    NetworkRow,
+    Site,
+)
 
 T = TypeVar("T")
 
@@ -118,6 +128,44 @@ class Reader:
         """(name, end) of the devices in use whose last certificate ends before then, by name."""
         return self._all(sql.ENDING, {"before": int(before.timestamp())}, _end)
 
+    def ending_between(self, first: datetime, before: datetime, limit: int) -> tuple[Ending, ...]:
+        """Devices in use whose last certificate ends in that time, the earliest first."""
+        between = {"first": int(first.timestamp()), "before": int(before.timestamp()), "limit": limit}
+        return self._all(sql.ENDING_BETWEEN, between, _ending)
+
+    def device_page(self, *, matching: str = "", after: str = "", limit: int) -> tuple[Listed, ...]:
+        """Devices in use by name, from beyond the name key `after`; `matching` is part of a name or owner in the
+        form of `pki.names.name_key`, or a role.
+        """
+        if not matching:
+            return self._all(sql.DEVICE_PAGE, {"after": after, "limit": limit}, _listed)
+        return self._all(sql.DEVICE_PAGE_MATCHING, {"after": after, "limit": limit} | _pattern(matching), _listed)
+
+    def revoked_page(
+        self, *, matching: str = "", after: tuple[str, str] = ("", ""), limit: int
+    ) -> tuple[Listed, ...]:
+        """As `device_page`, of revoked devices; their names may repeat, so `after` is (name key, id)."""
+        place = {"after": after[0], "after_id": after[1], "limit": limit}
+        return self._all(sql.REVOKED_PAGE, place | _pattern(matching), _listed)
+
+    def sighting(self, device_id: str) -> tuple[datetime, str] | None:
+        """When and from which address a device came last, by Node-RED's word."""
+        return self._one(sql.SIGHTING, {"device_id": device_id}, _sighting)
+
+    def link(self, link_id: int) -> LinkRow | None:
+        return self._one(sql.LINK_BY_ID, {"id": link_id}, _link)
+
+    def link_by_digest(self, digest: bytes) -> LinkRow | None:
+        return self._one(sql.LINK_BY_DIGEST, {"digest": digest}, _link)
+
+    def links(self, since: datetime, *, limit: int = _EVERYTHING) -> tuple[LinkRow, ...]:
+        """Links that end or ended after then, the newest first."""
+        return self._all(sql.LINKS, {"since": int(since.timestamp()), "limit": limit}, _link)
+
+    def noticed(self, fingerprint: str) -> set[int]:
+        """The numbers of days before a certificate's end for which something was said already."""
+        return set(self._all(sql.NOTICED, {"fingerprint": fingerprint}, _number))
+
     def roles(self) -> dict[str, str]:
         """The operator's own roles, each with the built-in one that it is like, by name."""
         return dict(sorted(self._all(sql.ROLES, {}, _pair)))
@@ -146,6 +194,12 @@ class Reader:
         """The events with a number above `after`, each with the hash stored beside it."""
         for row in self._connection.execute(sql.EVENTS, {"after": after}):
             yield _event(row)
+
+    def audit_before(self, before: int | None, limit: int) -> tuple[audit.Entry, ...]:
+        """The last `limit` events with a number below `before` (None: all), the newest first."""
+        return self._all(
+            sql.EVENTS_BEFORE, {"before": _EVERYTHING if before is None else before, "limit": limit}, _event
+        )
 
     def audit_head(self) -> Head:
         """The recorded end of the chain."""
@@ -238,6 +292,38 @@ def _count(row: Any) -> tuple[str, int]:
 
 def _end(row: Any) -> tuple[str, datetime]:
     return str(row[0]), when(row[1])
+
+
+def _pattern(matching: str) -> dict[str, str]:
+    """For LIKE: what stands for something there is taken literally."""
+    literal = matching.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return {"like": f"%{literal}%", "role": matching}
+
+
+def _listed(row: Any) -> Listed:
+    return Listed(_device(row[:8]), row[8], maybe_when(row[9]), maybe_when(row[10]), row[11])
+
+
+def _ending(row: Any) -> Ending:
+    return Ending(row[0], row[1], row[2], when(row[3]))
+
+
+def _sighting(row: Any) -> tuple[datetime, str]:
+    return when(row[0]), str(row[1])
+
+
+def _link(row: Any) -> LinkRow:
+    number, device_id, name, role, owner, days, remote, pinned, created_at, created_by, expires_at, *rest = row
+    withdrawn, used_at, used_from, fingerprint, confirmed = rest
+    return LinkRow(
+        number, device_id, name, role, owner, days, bool(remote), bool(pinned), when(created_at), created_by,
+        when(expires_at), maybe_when(withdrawn), maybe_when(used_at), used_from, fingerprint,
+        maybe_when(confirmed),
+    )  # fmt: skip
+
+
+def _number(row: Any) -> int:
+    return int(row[0])
 
 
 def _rule(row: Any) -> model.Rule:

@@ -85,3 +85,48 @@ class NetworkRow:
     resolved: Mapping[str, Any]
     intervals: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A device as a list shows it: the end of its last certificate in use, and when and from where Node-RED says
+    that it came last. `name_key` and `device.id` are where the next page begins.
+    """
+
+    device: Device
+    name_key: str
+    not_after: datetime | None
+    seen_at: datetime | None
+    seen_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The last certificate of a device in use, and when it ends."""
+
+    device_id: str
+    name: str
+    fingerprint: str
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRow:
+    """An enrolment link. `device_id` is set for a further key of a device, and for all once redeemed."""
+
+    id: int
+    device_id: str | None
+    name: str
+    role: str
+    owner: str | None
+    days: int
+    remote: bool
+    pinned: bool
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    withdrawn_at: datetime | None
+    used_at: datetime | None
+    used_from: str | None
+    fingerprint: str | None
+    confirmed_at: datetime | None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     CHAR,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -99,6 +100,49 @@ certificates = Table(
 )
 # However many are revoked, those that are not lie side by side.
 Index("ix_certificates_in_use", certificates.c.fingerprint, sqlite_where=_in_use, postgresql_where=_in_use)
+Index("ix_certificates_not_after", certificates.c.not_after, sqlite_where=_in_use, postgresql_where=_in_use)
+
+# Of a token only its digest is kept. `device_id` is set for a further key of a device that there is.
+links = Table(
+    "links",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("device_id", String(36)),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("owner", Text),
+    Column("days", Integer, nullable=False),
+    Column("remote", Boolean, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("withdrawn_at", BigInteger),
+    Column("used_at", BigInteger),
+    Column("used_from", Text),
+    Column("fingerprint", String(64)),
+    Column("confirmed_at", BigInteger),
+)
+
+# Node-RED's word, kept longer than its access log; one row a device.
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("device_id", String(36), ForeignKey("devices.id"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What was said about a certificate's end, once for each number of days before it.
+notices = Table(
+    "notices",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("days", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+)
 
 roles = Table("roles", metadata, Column("name", Text, primary_key=True), Column("base", Text, nullable=False))
 

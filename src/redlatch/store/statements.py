@@ -98,6 +98,69 @@ REVOKE_CERTIFICATES = (
 CHANGE_CERTIFICATES = (
     "UPDATE certificates SET changed = :changed WHERE device_id = :device_id AND revoked_at IS NULL"
 )
+# Along the index by end: what ended long ago is not read.
+ENDING_BETWEEN = (
+    "SELECT d.id, d.name, c.fingerprint, c.not_after FROM certificates c JOIN devices d ON d.id = c.device_id"
+    " WHERE c.revoked_at IS NULL AND c.not_after >= :first AND c.not_after < :before AND d.revoked_at IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM certificates n WHERE n.device_id = c.device_id AND n.revoked_at IS NULL"
+    " AND n.not_after > c.not_after) ORDER BY c.not_after, c.fingerprint LIMIT :limit"
+)
+
+# A page of the devices in use, whose names are unique; and of the revoked ones, the latest first. LIKE reads on
+# until the page is full: what is rare costs a walk along the index.
+_LISTED = (
+    "SELECT d.id, d.name, d.role, d.owner, d.user_slug, d.created_at, d.revoked_at, d.reason, d.name_key,"
+    " (SELECT MAX(c.not_after) FROM certificates c WHERE c.device_id = d.id AND c.revoked_at IS NULL),"
+    " s.at, s.address FROM devices d LEFT JOIN sightings s ON s.device_id = d.id"
+)
+DEVICE_PAGE = f"{_LISTED} WHERE d.revoked_at IS NULL AND d.name_key > :after ORDER BY d.name_key LIMIT :limit"
+_MATCHING = "(d.name_key LIKE :like ESCAPE '!' OR LOWER(d.owner) LIKE :like ESCAPE '!' OR d.role = :role)"
+DEVICE_PAGE_MATCHING = (
+    f"{_LISTED} WHERE d.revoked_at IS NULL AND d.name_key > :after AND {_MATCHING}"
+    " ORDER BY d.name_key LIMIT :limit"
+)
+REVOKED_PAGE = (
+    f"{_LISTED} WHERE d.revoked_at IS NOT NULL AND (d.name_key, d.id) > (:after, :after_id) AND {_MATCHING}"
+    " ORDER BY d.name_key, d.id LIMIT :limit"
+)
+
+_LINK = (
+    "SELECT id, device_id, name, role, owner, days, remote, pinned, created_at, created_by, expires_at,"
+    " withdrawn_at, used_at, used_from, fingerprint, confirmed_at FROM links"
+)
+ADD_LINK = (
+    "INSERT INTO links (digest, device_id, name, role, owner, days, remote, pinned, created_at, created_by,"
+    " expires_at) VALUES (:digest, :device_id, :name, :role, :owner, :days, :remote, :pinned, :created_at,"
+    " :created_by, :expires_at) RETURNING id"
+)
+LINK_BY_DIGEST = f"{_LINK} WHERE digest = :digest"
+LINK_BY_ID = f"{_LINK} WHERE id = :id"
+LINKS = f"{_LINK} WHERE expires_at > :since ORDER BY id DESC LIMIT :limit"
+# One statement decides, so that of two redemptions at the same instant exactly one gets a row back.
+REDEEM_LINK = (
+    "UPDATE links SET used_at = :at, used_from = :used_from"
+    " WHERE digest = :digest AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > :at RETURNING id"
+)
+ISSUED_BY_LINK = "UPDATE links SET fingerprint = :fingerprint, device_id = :device_id WHERE id = :id"
+CONFIRM_LINK = "UPDATE links SET confirmed_at = :at WHERE id = :id AND confirmed_at IS NULL"
+WITHDRAW_LINK = (
+    "UPDATE links SET withdrawn_at = :at WHERE id = :id AND used_at IS NULL AND withdrawn_at IS NULL"
+    " AND expires_at > :at"
+)
+FORGET_LINKS = "DELETE FROM links WHERE expires_at < :before"
+
+SEE = (
+    "INSERT INTO sightings (device_id, at, address) SELECT id, :at, :address FROM devices WHERE id = :device_id"
+    " ON CONFLICT (device_id) DO UPDATE SET at = excluded.at, address = excluded.address"
+    " WHERE excluded.at >= sightings.at"
+)
+SIGHTING = "SELECT at, address FROM sightings WHERE device_id = :device_id"
+NOTICED = "SELECT days FROM notices WHERE fingerprint = :fingerprint"
+NOTICE = "INSERT INTO notices (fingerprint, days, at) VALUES (:fingerprint, :days, :at) ON CONFLICT DO NOTHING"
+
+EVENTS_BEFORE = (
+    "SELECT seq, at, actor, kind, data, hash FROM audit WHERE seq < :before ORDER BY seq DESC LIMIT :limit"
+)
 
 ROLES = "SELECT name, base FROM roles"
 ADD_ROLE = "INSERT INTO roles (name, base) VALUES (:name, :base) ON CONFLICT DO NOTHING"

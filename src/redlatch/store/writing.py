@@ -179,6 +179,91 @@ class Transaction(Reader):
                 raise NotFound(f"there is no certificate {fingerprint}")
             raise Conflict(f"the certificate {fingerprint} is revoked already")
 
+    def add_link(
+        self,
+        *,
+        digest: bytes,
+        device_id: str | None,
+        name: str,
+        role: str,
+        owner: str | None,
+        days: int,
+        remote: bool,
+        pinned: bool,
+        expires: datetime,
+    ) -> int:
+        """Adds an enrolment link by the digest of its token; returns its number."""
+        row = self._change(
+            "add_link",
+            sql.ADD_LINK,
+            {
+                "digest": digest,
+                "device_id": device_id,
+                "name": name,
+                "role": role,
+                "owner": owner,
+                "days": days,
+                "remote": remote,
+                "pinned": pinned,
+                "created_at": _unix(self.now),
+                "created_by": self.actor,
+                "expires_at": _unix(expires),
+            },
+        ).fetchone()
+        return int(row[0])
+
+    def redeem_link(self, digest: bytes, at: datetime, *, used_from: str) -> int | None:
+        """Uses up the link of that digest; its number, or None when it is unknown, used, over or withdrawn.
+
+        Of any number of calls for one link, exactly one gets the number.
+        """
+        parameters = {"digest": digest, "at": _unix(at), "used_from": used_from}
+        row = self._connection.execute(sql.REDEEM_LINK, parameters).fetchone()
+        if row is None:
+            return None
+        self._unrecorded = "redeem_link"
+        return int(row[0])
+
+    def issued_by_link(self, link_id: int, *, device_id: str, fingerprint: str) -> None:
+        """Notes what a redeemed link was good for."""
+        self._change(
+            "issued_by_link",
+            sql.ISSUED_BY_LINK,
+            {"id": link_id, "device_id": device_id, "fingerprint": fingerprint},
+        )
+
+    def confirm_link(self, link_id: int, at: datetime) -> bool:
+        """Notes that the page of a redeemed link said that it holds its files; False when it had said so."""
+        done = self._connection.execute(sql.CONFIRM_LINK, {"id": link_id, "at": _unix(at)}).rowcount
+        if done:
+            self._unrecorded = "confirm_link"
+        return bool(done)
+
+    def withdraw_link(self, link_id: int, at: datetime) -> None:
+        """Ends a link that nobody has used. NotFound; Conflict when it is used, over or withdrawn."""
+        if self._change("withdraw_link", sql.WITHDRAW_LINK, {"id": link_id, "at": _unix(at)}).rowcount:
+            return
+        link = self.link(link_id)
+        if link is None:
+            raise NotFound(f"there is no link {link_id}", hint="redlatch device links shows all of them")
+        state = "withdrawn already" if link.withdrawn_at else "used already" if link.used_at else "over"
+        raise Conflict(
+            f"the link for {link.name!r} is {state}",
+            hint="a device that came by it is shut out with: redlatch device revoke" if link.used_at else "",
+        )
+
+    def forget_links(self, before: datetime) -> None:
+        """Removes links that ended before then; the audit trail keeps what came of them. Needs no event."""
+        self._connection.execute(sql.FORGET_LINKS, {"before": _unix(before)})
+
+    def see(self, device_id: str, at: datetime, address: str) -> None:
+        """Notes when a device was seen, by Node-RED's word: nobody's change, so it needs no event."""
+        self._connection.execute(sql.SEE, {"device_id": device_id, "at": _unix(at), "address": address})
+
+    def notice(self, fingerprint: str, days: int) -> None:
+        """Notes that something was said about a certificate's end, so many days before it. Needs no event."""
+        self._connection.execute(sql.NOTICE, {"fingerprint": fingerprint, "days": days, "at": _unix(self.now)})
+
     def add_role(self, name: str, base: str) -> None:
         """Adds a role of the operator's own that is like the built-in `base`. Conflict when there is one."""
         if not self._change("add_role", sql.ADD_ROLE, {"name": name, "base": base}).rowcount:
