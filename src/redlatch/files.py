@@ -99,6 +99,14 @@ def write_atomic(path: Path, data: bytes, *, mode: int, owner: Owner | None = No
         sync_dir(path.parent)
 
 
+def write_soft(path: Path, data: bytes, *, mode: int, owner: Owner | None = None) -> None:
+    """As `write_atomic`, without waiting for the disk: a power cut may leave the old content, or a torn file. For
+    what is looked at before it is believed, and can be made anew.
+    """
+    with explained("write", path):
+        _write(path, data, mode=mode, owner=owner, sync=False)
+
+
 def _write(path: Path, data: bytes, *, mode: int, owner: Owner | None, sync: bool) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)

@@ -34,7 +34,8 @@ _EDITOR_FOLDERS: Final = (
     "/red/", "/vendor/", "/core/", "/icons/", "/locales/", "/theme/", "/types/", "/resources/", "/debug/view/",
     "/nodes/", "/flow/", "/library/", "/context/", "/credentials/", "/projects/",
 )  # fmt: skip
-# First segments that the editor's API, the core nodes and the sidebar own, read or written: nothing else ever takes them over.
+# First segments that the editor's API, the core nodes and the sidebar own, read or written: nothing else ever
+# takes them over.
 _EDITOR_SEGMENTS: Final = frozenset(
     {
         "auth", "comms", "context", "core", "credentials", "debug", "diagnostics", "favicon.ico", "flow", "flows",

@@ -20,7 +20,7 @@ from typing import Any
 
 from redlatch.engines.nodered.users import User
 from redlatch.errors import FileProblem, InvalidInput
-from redlatch.files import Owner, explained, make_dir, sync_dir, write_all, write_atomic
+from redlatch.files import Owner, explained, make_dir, sync_dir, write_all, write_atomic, write_soft
 from redlatch.policy.snapshot import decode_head
 from redlatch.settings import Settings
 
@@ -207,6 +207,28 @@ def snapshot_version(settings: Settings) -> int | None:
     except OSError:
         return None
     return int(found[1]) if found else None
+
+
+def publish_sidebar(settings: Settings, content: bytes, group: int | None) -> bool:
+    """sidebar.json: what the editor's sidebar lists, which decides nothing. False when it was the same already."""
+    _, mode = _modes(settings)
+    owner = _owner(settings, group)
+    path = settings.published / "sidebar.json"
+    if _same(path, content, mode, owner):
+        return False
+    write_soft(path, content, mode=mode, owner=owner)
+    return True
+
+
+def sidebar_version(settings: Settings) -> int | None:
+    """The version that sidebar.json states; None when it is missing or torn."""
+    try:
+        with (settings.published / "sidebar.json").open("rb") as stream:
+            found = re.match(rb'\{"format":1,"version":(\d{1,18}),', stream.read(64))
+            stream.seek(-2, os.SEEK_END)
+            return int(found[1]) if found and stream.read() == b"}\n" else None
+    except OSError:
+        return None
 
 
 def published_head(settings: Settings) -> dict[str, Any] | None:
