@@ -53,7 +53,7 @@ def enrolment_pem(site: Site, config: Config) -> Path:
     """
     if config.service.server_files is None and config.server_files is not None:
         return site.settings.published / "server.pem"
-    return service.server_pem(site)
+    return site.settings.service_pem
 
 
 def enrolment_url(site: Site, config: Config, host: str | None = None) -> str:
@@ -65,7 +65,7 @@ def enrolment_url(site: Site, config: Config, host: str | None = None) -> str:
 def console_url(site: Site, config: Config, host: str | None = None) -> str:
     """Where the console is, likewise."""
     chosen = config.service
-    return _url(host or _best(config, chosen.console, service.server_pem(site)), chosen.console_port)
+    return _url(host or _best(config, chosen.console, site.settings.service_pem), chosen.console_port)
 
 
 def pin(pem: Path) -> str:

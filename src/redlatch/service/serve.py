@@ -17,18 +17,29 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
+from starlette.applications import Starlette
 
 from redlatch.errors import EngineError, RedlatchError
-from redlatch.operations import hosts, links, notices, service
+from redlatch.operations import hosts, links, notices, server, service
 from redlatch.operations.site import Site
-from redlatch.service import console, enrolment, listener
+from redlatch.service import listener
+from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
+from redlatch.service.enrolment.answers import Refused
+from redlatch.service.enrolment.app import application as enrolment
+from redlatch.service.enrolment.renewal import renewal_routes
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
+from redlatch.service.visitor import visitor
 from redlatch.service.watch import Watch
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from redlatch.store import Device
 
 T = TypeVar("T")
 
@@ -36,7 +47,7 @@ T = TypeVar("T")
 TICK = 0.25
 _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
-_DAILY = 6 * 3600.0
+_REMIND = 600.0
 #: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
 _THREADS = 8
 
@@ -87,19 +98,32 @@ class Serve:
         self._log = structlog.get_logger()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._config = site.config()
-        self._console_tls = Tls(partial(service.server_pem, site), self._device_cas)
-        self._enrolment_tls = Tls(self._enrolment_pem)
+        self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
+        self._enrolment_tls = Tls(lambda: hosts.enrolment_pem(site, self._config))
         self.context = Context(
             site=site,
             watch=Watch(site),
             work=self._work,
             enrolment_url=lambda host: hosts.enrolment_url(site, self._config, host),
             console_url=lambda host: hosts.console_url(site, self._config, host),
-            pin=lambda: hosts.pin(self._enrolment_pem()),
+            pin=lambda: hosts.pin(hosts.enrolment_pem(site, self._config)),
         )
-        renewal, invitations = enrolment.create(self.context)
+        invitations = enrolment(
+            self.context,
+            lambda: server.read_pair(*[str(hosts.enrolment_pem(site, self._config))] * 2),
+            told=partial(self._asked, "enrolment"),
+        )
+        self._receipts = invitations.state.receipts
+        renewal = Starlette(
+            routes=renewal_routes(
+                self.context,
+                lambda: server.read_pair(*[str(site.settings.service_pem)] * 2),
+                self._device_of,
+                told=partial(self._asked, "renewal"),
+            )
+        )
         self._console = Origin(
-            Guarded(console.create(self.context, renewal), names=self._names, ports=lambda: self._console.ports),
+            Guarded(console(self.context, renewal), names=self._names, ports=lambda: self._console.ports),
             self._console_tls.context,
             refused=partial(self._refused, "console"),
         )
@@ -114,7 +138,8 @@ class Serve:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
-        self._console_tls.refresh()
+        await self._work(lambda: service.server_pem(self._site))
+        await self._work(self._console_tls.refresh)
         chosen = self._config.service
         self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
         self._told(hosts.console_url(self._site, self._config))
@@ -142,7 +167,7 @@ class Serve:
     async def _follow_links(self) -> None:
         found = await self._work(lambda: links.open_links(self._site))
         self._remote = any(one.remote for one in found)
-        wanted = bool(found) or self.context.enrolment_held
+        wanted = bool(found) or self._receipts.waiting() > 0
         if wanted and not self._enrolment.ports:
             chosen = self._config.service
             try:
@@ -174,17 +199,28 @@ class Serve:
         """Says what ends soon, and renews the service's own certificate."""
         while not stop.is_set():
             try:
+                await self._work(lambda: service.server_pem(self._site))
                 for one in await self._work(lambda: notices.send(self._site)):
                     self._log.warning("a certificate ends", **one)
             except RedlatchError as error:
                 self._log.error("cannot say what ends soon", why=error.message)
-            await _pause(stop, _DAILY)
+            await _pause(stop, _REMIND)
 
     async def _work(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _refused(self, origin: str, address: str, why: str) -> None:
         self._log.info("handshake refused", origin=origin, address=address, why=why)
+
+    def _asked(self, what: str, address: str, code: str) -> None:
+        self._log.info("refused", by=what, address=address, code=code)
+
+    async def _device_of(self, request: Request) -> Device:
+        """The device behind a request for a further key, asked anew for each."""
+        found = visitor(self._site, request.scope["extensions"]["tls"]["certificate"])
+        if found is None:
+            raise Refused(403, "not-in-use", "the key that you came with is not in use any more")
+        return found.device
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
@@ -201,9 +237,6 @@ class Serve:
         with self._site.store.read() as view:
             rows = [row for row in view.authorities("device") if row.retired_at is None]
         return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
-
-    def _enrolment_pem(self) -> Path:
-        return hosts.enrolment_pem(self._site, self._config)
 
 
 def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
