@@ -26,7 +26,6 @@ class Receipt:
     fingerprint: str
     since: datetime
     until: float
-    arrived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +58,6 @@ class Receipts:
     def find(self, receipt: str) -> Receipt | None:
         self._tidy()
         return self._receipts.get(receipt)
-
-    def waiting(self) -> int:
-        """How many pages still wait for their device to come in."""
-        self._tidy()
-        return sum(not one.arrived for one in self._receipts.values())
 
     def lay_out(self, name: str, content: bytes) -> str:
         """Keeps a profile for a minute; returns the ticket, 128 bits, that fetches it once."""
