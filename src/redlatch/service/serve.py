@@ -17,29 +17,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
-from starlette.applications import Starlette
 
 from redlatch.errors import EngineError, RedlatchError
-from redlatch.operations import hosts, links, notices, server, service
+from redlatch.operations import hosts, links, notices, service
 from redlatch.operations.site import Site
-from redlatch.service import listener
+from redlatch.service import enrolment, listener
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
-from redlatch.service.enrolment.answers import Refused
-from redlatch.service.enrolment.app import application as enrolment
-from redlatch.service.enrolment.renewal import renewal_routes
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
-from redlatch.service.visitor import visitor
 from redlatch.service.watch import Watch
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from redlatch.store import Device
 
 T = TypeVar("T")
 
@@ -108,20 +98,7 @@ class Serve:
             console_url=lambda host: hosts.console_url(site, self._config, host),
             pin=lambda: hosts.pin(hosts.enrolment_pem(site, self._config)),
         )
-        invitations = enrolment(
-            self.context,
-            lambda: server.read_pair(*[str(hosts.enrolment_pem(site, self._config))] * 2),
-            told=partial(self._asked, "enrolment"),
-        )
-        self._receipts = invitations.state.receipts
-        renewal = Starlette(
-            routes=renewal_routes(
-                self.context,
-                lambda: server.read_pair(*[str(site.settings.service_pem)] * 2),
-                self._device_of,
-                told=partial(self._asked, "renewal"),
-            )
-        )
+        renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
             Guarded(console(self.context, renewal), names=self._names, ports=lambda: self._console.ports),
             self._console_tls.context,
@@ -167,7 +144,7 @@ class Serve:
     async def _follow_links(self) -> None:
         found = await self._work(lambda: links.open_links(self._site))
         self._remote = any(one.remote for one in found)
-        wanted = bool(found) or self._receipts.waiting() > 0
+        wanted = bool(found) or self.context.enrolment_held
         if wanted and not self._enrolment.ports:
             chosen = self._config.service
             try:
@@ -211,16 +188,6 @@ class Serve:
 
     def _refused(self, origin: str, address: str, why: str) -> None:
         self._log.info("handshake refused", origin=origin, address=address, why=why)
-
-    def _asked(self, what: str, address: str, code: str) -> None:
-        self._log.info("refused", by=what, address=address, code=code)
-
-    async def _device_of(self, request: Request) -> Device:
-        """The device behind a request for a further key, asked anew for each."""
-        found = visitor(self._site, request.scope["extensions"]["tls"]["certificate"])
-        if found is None:
-            raise Refused(403, "not-in-use", "the key that you came with is not in use any more")
-        return found.device
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""

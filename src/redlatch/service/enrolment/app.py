@@ -12,16 +12,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from redlatch.enrolment import Refusal
 from redlatch.errors import Busy, Conflict, InvalidInput, RedlatchError
-from redlatch.operations import links, roles
+from redlatch.operations import hosts, links, roles
 from redlatch.operations.site import Config, Site, authority
 from redlatch.pki import mobileconfig
-from redlatch.pki.certificates import ServerPair
+from redlatch.pki.certificates import ServerPair, server_pair
 from redlatch.service.context import Context
 from redlatch.service.enrolment import answers, pages
 from redlatch.service.enrolment.answers import Refused, Wanted
@@ -35,45 +36,38 @@ if TYPE_CHECKING:
     from redlatch.operations.devices import Issued
 
 Handler = Callable[["Request"], Awaitable[Response]]
-#: Told of what went wrong: the peer's address, and the code.
-Told = Callable[[str, str], None]
-
 _STATUS = {Refusal.WRONG: 403, Refusal.AWAY: 403, Refusal.PINNED: 403}
+#: Seconds that the port stays open for a page: while its person is away in the settings of a phone, and after each
+#: time that it asked.
+_HOLD = 300.0
+_HOLD_ASKED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What hands keys over. `server()` is the pair that its origin presents now: it signs profiles."""
+    """What hands keys over."""
 
     context: Context
-    server: Callable[[], ServerPair]
     receipts: Receipts
-    told: Told
 
     @property
     def site(self) -> Site:
         return self.context.site
 
+    def signer(self) -> ServerPair:
+        """The pair that the enrolment page shows: it signs profiles."""
+        pem = hosts.enrolment_pem(self.site, self.site.config()).read_bytes()
+        return server_pair(pem, pem)
 
-def application(
-    context: Context,
-    server: Callable[[], ServerPair],
-    *,
-    told: Told = lambda _peer, _code: None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Starlette:
-    """The application, to be wrapped in `service.security.Guarded`.
 
-    `server()` is key and certificate that the origin presents now, `told` hears of what was refused or failed.
-    `app.state.receipts.waiting()` says how many pages wait for their device's tick: as long as there are some, the
-    port should stay open.
-    """
-    desk = Desk(context, server, Receipts(clock), told)
+def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Starlette:
+    """The application of the enrolment origin."""
+    desk = Desk(context, Receipts(clock))
     site, work = context.site, context.work
     guesses = Guesses(clock)
 
     def refused(error: links.LinkRefused, peer: str) -> Refused:
-        told(peer, error.refusal.value)
+        _log().info("link refused", peer=peer, why=error.refusal.value)
         if error.refusal is Refusal.WRONG and guesses.wrong(peer):
             return Refused(429, "too-many", "too many wrong links came from this address", "wait a minute")
         return Refused(_STATUS.get(error.refusal, 410), error.refusal.value, error.message, error.hint)
@@ -109,7 +103,12 @@ def application(
         except links.LinkRefused as error:
             raise refused(error, peer) from error
         except RedlatchError as error:
-            raise failed(desk, error, peer) from error
+            raise failed(error, peer) from error
+        _log().info(
+            "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
+        )
+        if not wanted.as_text:
+            context.hold_enrolment(_HOLD)
         return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
 
     async def received(request: Request) -> Response:
@@ -120,27 +119,31 @@ def application(
             await work(lambda: links.confirmed(site, number))
         return Response(status_code=204)
 
+    async def arrived(request: Request) -> Response:
+        context.hold_enrolment(_HOLD_ASKED)
+        return await has_arrived(desk)(request)
+
     async def page(_request: Request) -> Response:
         return Response(pages.render(), media_type="text/html; charset=utf-8")
 
     async def root(request: Request) -> Response:
         return await work(lambda: _root(desk, request.url.path))
 
-    app = Starlette(
-        routes=[
-            _get("/", page),
-            _get("/static/{name}", static),
-            _post("/offer", offered),
-            _post("/redeem", redeemed),
-            _post("/received", received),
-            _post("/arrived", has_arrived(desk)),
-            _get("/profile/{ticket}", fetched(desk)),
-            _get("/root.crt", root),
-            _get("/root.mobileconfig", root),
-        ]
+    return Starlette(
+        routes=routes(
+            {
+                ("GET", "/"): page,
+                ("GET", "/static/{name}"): static,
+                ("POST", "/offer"): offered,
+                ("POST", "/redeem"): redeemed,
+                ("POST", "/received"): received,
+                ("POST", "/arrived"): arrived,
+                ("GET", "/profile/{ticket}"): fetched(desk),
+                ("GET", "/root.crt"): root,
+                ("GET", "/root.mobileconfig"): root,
+            }
+        )
     )
-    app.state.receipts = desk.receipts
-    return app
 
 
 def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
@@ -174,7 +177,7 @@ async def hand_over(
             row = view.site()
         config = Config.of(row.config)
         made, password = answers.files(
-            issued, wanted.kind, site_id=row.uuid, site=_site_host(config), signer=desk.server()
+            issued, wanted.kind, site_id=row.uuid, site=_site_host(config), signer=desk.signer()
         )
         return made, password, node_red_url(config, host)
 
@@ -199,7 +202,6 @@ def has_arrived(desk: Desk) -> Handler:
         seen = desk.context.watch.let_in(receipt.fingerprint, receipt.since)
         if seen is None:
             return JSONResponse({"in": False, "at": None, "from": None})
-        receipt.arrived = True
         return JSONResponse({"in": True, "at": seen.at.isoformat(), "from": seen.address})
 
     return handler
@@ -231,9 +233,9 @@ async def static(request: Request) -> Response:
     return Response(found[0], media_type=found[1])
 
 
-def failed(desk: Desk, error: RedlatchError, peer: str) -> Refused:
+def failed(error: RedlatchError, peer: str) -> Refused:
     """The words for a failure that used nothing up; what is wrong with the machine itself is not the network's."""
-    desk.told(peer, error.code)
+    _log().warning("no key was made", peer=peer, code=error.code, why=error.message)
     if isinstance(error, InvalidInput):
         return Refused.of(error, 400)
     if isinstance(error, Conflict):
@@ -297,6 +299,10 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def _log() -> Any:
+    return structlog.get_logger()
+
+
 def _root(desk: Desk, path: str) -> Response:
     with desk.site.store.read() as view:
         row = view.site()
@@ -307,7 +313,7 @@ def _root(desk: Desk, path: str) -> Response:
     if path.endswith(".crt"):
         return _file("server-ca.crt", answers.der(ca), answers.type_of("server-ca.crt"))
     profile = mobileconfig.root_profile(
-        server_ca=ca, site_id=row.uuid, site=_site_host(config), signer=desk.server()
+        server_ca=ca, site_id=row.uuid, site=_site_host(config), signer=desk.signer()
     )
     return _file("server-ca.mobileconfig", profile, mobileconfig.MEDIA_TYPE)
 
@@ -319,14 +325,6 @@ def _file(name: str, content: bytes, media_type: str) -> Response:
     )
 
 
-def _get(path: str, handler: Handler) -> Route:
-    return Route(path, answering(handler), methods=["GET"])
-
-
-def _post(path: str, handler: Handler) -> Route:
-    return Route(path, answering(handler), methods=["POST"])
-
-
 def routes(handlers: Mapping[tuple[str, str], Handler]) -> list[Route]:
-    """(method, path) -> handler, as routes that answer as those of this origin do."""
+    """(method, path) -> handler, as routes that turn Refused into an answer."""
     return [Route(path, answering(handler), methods=[method]) for (method, path), handler in handlers.items()]

@@ -10,9 +10,6 @@ from datetime import datetime
 
 #: Seconds that a page may ask whether its device is in.
 PATIENCE = 15 * 60.0
-#: Seconds that a page is taken to be still open after it asked (it asks every two), or has got its key.
-OPEN = 20.0
-OPEN_FIRST = 90.0
 #: Seconds in which a profile may be fetched, once.
 PROFILE_PATIENCE = 60.0
 MOST = 1000
@@ -29,8 +26,6 @@ class Receipt:
     fingerprint: str
     since: datetime
     until: float
-    open_until: float
-    arrived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +50,14 @@ class Receipts:
         """A receipt, 128 bits, for the page that holds the key."""
         self._tidy()
         receipt = secrets.token_urlsafe(16)
-        self._receipts[receipt] = Receipt(
-            link, fingerprint, since, self._clock() + PATIENCE, self._clock() + OPEN_FIRST
-        )
+        self._receipts[receipt] = Receipt(link, fingerprint, since, self._clock() + PATIENCE)
         while len(self._receipts) > MOST:
             self._receipts.popitem(last=False)
         return receipt
 
     def find(self, receipt: str) -> Receipt | None:
-        """The receipt, whose page is open, since it asks."""
         self._tidy()
-        found = self._receipts.get(receipt)
-        if found is not None:
-            found.open_until = max(found.open_until, self._clock() + OPEN)
-        return found
-
-    def waiting(self) -> int:
-        """How many pages are open and still wait for their device to come in."""
-        self._tidy()
-        now = self._clock()
-        return sum(not one.arrived and now < one.open_until for one in self._receipts.values())
+        return self._receipts.get(receipt)
 
     def lay_out(self, name: str, content: bytes) -> str:
         """Keeps a profile for a minute; returns the ticket, 128 bits, that fetches it once."""
