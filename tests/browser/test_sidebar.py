@@ -5,14 +5,9 @@ With REDLATCH_ARTEFACTS set to a folder, pictures of it are kept there.
 
 from __future__ import annotations
 
-import http.server
 import os
-import socket
-import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +16,14 @@ from playwright.sync_api import BrowserContext, Locator, Page, Playwright
 from tests.browser.house import House
 from tests.support import sidebar
 from tests.support.clients import Refused, request
-from tests.support.nodered import free_port
 from tests.support.site import Device
-from tests.support.wait import until
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>"
 
 
-def open_sidebar(browser: BrowserContext, house: House, *, language: str = "en-US", host: str = "pi.local") -> Page:
+def open_sidebar(
+    browser: BrowserContext, house: House, *, language: str = "en-US", host: str = "pi.local"
+) -> Page:
     """The editor with the tab in front, as its action brings it there; the first answer is shown."""
     page = browser.pages[0]
     page.set_viewport_size({"width": 1200, "height": 1100})
@@ -61,7 +56,9 @@ def listed(house: House, me: Device, **fields: Any) -> None:
     devices = [
         sidebar.row(me, "owner", owner="Ann"),
         sidebar.row(house.laptop, "owner", owner="Ann"),
-        sidebar.made_up(1, name="Bert's phone", role="family", base="user", owner="Bert", not_after=now + 12 * day),
+        sidebar.made_up(
+            1, name="Bert's phone", role="family", base="user", owner="Bert", not_after=now + 12 * day
+        ),
         sidebar.made_up(2, name="greenhouse sensor", not_after=now - 3 * day),
         sidebar.made_up(3, name=HOSTILE, role="viewer", base="viewer", owner=HOSTILE),
     ]
