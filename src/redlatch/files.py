@@ -149,6 +149,14 @@ def write_atomic(path: Path, data: bytes, *, mode: int, owner: Owner | None = No
         os.fsync(place)
 
 
+def write_soft(path: Path, data: bytes, *, mode: int, owner: Owner | None = None) -> None:
+    """As `write_atomic`, without waiting for the disk: a power cut may leave the old content, or a torn file. For
+    what is looked at before it is believed, and can be made anew.
+    """
+    with explained("write", path), held(path.parent, follow=owner is None) as place:
+        _write(place, path.name, data, mode=mode, owner=owner, sync=False)
+
+
 def _write(place: int, name: str, data: bytes, *, mode: int, owner: Owner | None, sync: bool) -> None:
     temporary = f".{name}.{secrets.token_hex(6)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -19,6 +19,8 @@ COMMANDS = {
     "down": ("redlatch.cli.down:down", "take the lock off again"),
     "status": ("redlatch.cli.status:status", "show whether it is locked, and what needs attention"),
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
+    "serve": ("redlatch.cli.serve:serve", "serve the console, and the pages by which devices get keys"),
+    "notify": ("redlatch.cli.notify:notify", "who is told what ends soon"),
     "rule": ("redlatch.cli.rule:rule", "who may reach what, from where"),
     "rules": ("redlatch.cli.rules:rules", "all rules as one file: export and apply"),
     "map": ("redlatch.cli.map:map_", "show everything that can be reached, and by whom"),

@@ -50,6 +50,7 @@ _PUBLISHED = {
     "server.pem": "the server's key and certificate",
     "device-ca.pem": "the device CA's certificate",
     "snapshot.json": "the rules in force, and which parts belong to them",
+    "sidebar.json": "the devices by name, for the sidebar in Node-RED's editor",
     "snapshot": "the devices and networks in force, in parts",
 }
 

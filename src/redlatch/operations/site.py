@@ -68,6 +68,14 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told what ends soon: an executable file, and a URL to post to (None: neither)."""
+
+    command: str | None = None
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
 
@@ -75,7 +83,7 @@ class Config:
     `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
     `mode` is one of policy.model.MODES; `areas` what flows and settings were known to serve; `origins` are the
     web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
-    `service` is where console and enrolment listen.
+    `service` is where console and enrolment listen, `notify` who hears what ends soon.
     """
 
     machine: str
@@ -92,6 +100,7 @@ class Config:
     target: Target | None = None
     adopted: bool = False
     service: Service = field(default_factory=Service)
+    notify: Notify = field(default_factory=Notify)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -106,6 +115,7 @@ class Config:
         if known.get("target"):
             known["target"] = Target(**known["target"])
         known["service"] = Service.of(known.get("service") or {})
+        known["notify"] = Notify(**(known.get("notify") or {}))
         return cls(**known)
 
     def stored(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """One https origin: sockets, TLS, limits, and uvicorn's HTTP/1.1 in between.
 
 uvicorn's own server knows one TLS context for its whole life, and hands applications nothing of the client's
-certificate. Here an accept loop hands each connection to uvicorn's protocol instead: the certificate comes from the
-TLS layer into `scope["extensions"]["tls"]["certificate"]` (DER, or None), a changed server certificate or CA counts
-from the next handshake, and who is slow or many is dropped: uvicorn has no time limit for a request's head, and
-asyncio's for a handshake is 60 s.
+certificate. Here an accept loop hands each connection to uvicorn's protocol instead: the certificate comes from
+the TLS layer into `scope["extensions"]["tls"]["certificate"]` (DER, or None), a changed server certificate or CA
+counts from the next handshake, and who is slow or many is dropped: uvicorn has no time limit for a request's
+head, and asyncio's for a handshake is 60 s.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ class Origin:
         admit: Callable[[str], bool] = lambda _: True,
         refused: Callable[[str, str], None] = lambda _address, _why: None,
     ) -> None:
-        """`context()` is asked for every connection, `admit(address)` before its handshake; `refused(address, why)`
-        hears of handshakes that failed.
+        """`context()` is asked for every connection, `admit(address)` before its handshake.
+
+        `refused(address, why)` hears of handshakes that failed.
         """
         self.limits = limits or Limits()
         self._context = context

@@ -16,9 +16,10 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from redlatch.engines.nodered.users import User
@@ -36,6 +37,7 @@ from redlatch.files import (
     sync_dir,
     write_all,
     write_atomic,
+    write_soft,
 )
 from redlatch.policy.snapshot import decode_head
 from redlatch.settings import Settings
@@ -47,13 +49,20 @@ _PART = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def guard_files() -> dict[str, bytes]:
-    """Name -> content of everything that runs inside Node-RED."""
-    folder = resources.files("redlatch.engines.nodered").joinpath("guard")
-    return {
-        entry.name: entry.read_bytes()
-        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
-        if entry.name.endswith((".js", ".json")) and entry.name not in _NOT_PUBLISHED
-    }
+    """Name -> content of everything that runs inside Node-RED: the guard, and its sidebar as `plugin/...`."""
+    engine = resources.files("redlatch.engines.nodered")
+    guard = dict(_below(engine.joinpath("guard"), ""))
+    plugin = dict(_below(engine.joinpath("plugin"), "plugin/"))
+    return {name: guard[name] for name in sorted(guard) if name not in _NOT_PUBLISHED} | plugin
+
+
+def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """(prefix and path, content) of the files in a folder of the package."""
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            yield from _below(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith((".js", ".json", ".html")):
+            yield prefix + entry.name, entry.read_bytes()
 
 
 def guard_hash(files: dict[str, bytes] | None = None) -> str:
@@ -112,7 +121,8 @@ def publish_guard(settings: Settings, group: int | None) -> str:
     make_dir(settings.published, mode=folder_mode, owner=owner)
     before = _current(settings)
     folder = settings.published / name
-    make_dir(folder, mode=folder_mode, owner=owner)
+    for inside in sorted({folder, *(parent for entry in files for parent in _folders(folder, entry))}):
+        make_dir(inside, mode=folder_mode, owner=owner)
     for entry in files:
         if not _same(folder / entry, files[entry], file_mode, owner):
             write_atomic(folder / entry, files[entry], mode=file_mode, owner=owner)
@@ -128,6 +138,11 @@ def publish_guard(settings: Settings, group: int | None) -> str:
         if _FOLDER.fullmatch(old) and old not in (name, before):
             shutil.rmtree(settings.published / old, ignore_errors=True)  # follows no link
     return name.removeprefix("guard-")
+
+
+def _folders(root: Path, name: str) -> list[Path]:
+    """The folders below `root` that lead to the file `name`."""
+    return [root / parent for parent in PurePosixPath(name).parents if parent.name]
 
 
 def _current(settings: Settings) -> str | None:
@@ -232,6 +247,28 @@ def snapshot_version(settings: Settings) -> int | None:
     except OSError:
         return None
     return int(found[1]) if found else None
+
+
+def publish_sidebar(settings: Settings, content: bytes, group: int | None) -> bool:
+    """sidebar.json: what the editor's sidebar lists, which decides nothing. False when it was the same already."""
+    _, mode = _modes(settings)
+    owner = _owner(settings, group)
+    path = settings.published / "sidebar.json"
+    if _same(path, content, mode, owner):
+        return False
+    write_soft(path, content, mode=mode, owner=owner)
+    return True
+
+
+def sidebar_version(settings: Settings) -> int | None:
+    """The version that sidebar.json states; None when it is missing or torn."""
+    try:
+        with (settings.published / "sidebar.json").open("rb") as stream:
+            found = re.match(rb'\{"format":1,"version":(\d{1,18}),', stream.read(64))
+            stream.seek(-2, os.SEEK_END)
+            return int(found[1]) if found and stream.read() == b"}\n" else None
+    except OSError:
+        return None
 
 
 def published_head(settings: Settings) -> dict[str, Any] | None:

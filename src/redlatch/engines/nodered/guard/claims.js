@@ -15,6 +15,7 @@ const READABLE = 0o640;
 const MAX_LOG = 4 * 1024 * 1024;
 const MAX_LINES = 2000; // per flush
 const MAX_CONNECTIONS = 1000;
+const MAX_RECENT = 50;
 const FLUSH_MS = 1000;
 const HEARTBEAT_MS = 30000;
 
@@ -33,6 +34,7 @@ class Claims {
     this.connections = connections;
     this.folder = null;
     this.lines = new Map();
+    this.recent = new Map(); // refusals for the sidebar, by who and why: the latest of each, oldest first
     this.dropped = 0;
     this.flushTimer = null;
     this.connectionsTimer = null;
@@ -70,6 +72,7 @@ class Claims {
   /** One access; `fold` joins it to an equal one of the same second. */
   access(record, fold) {
     safely(() => {
+      if (!record.allow) this.remember(record);
       const key = fold ? `${record.from}|${record.reason}|${record.device}|${record.method}` : Symbol("line");
       const known = this.lines.get(key);
       if (known !== undefined) known.count += 1;
@@ -82,6 +85,20 @@ class Claims {
       }, FLUSH_MS);
       this.flushTimer.unref();
     });
+  }
+
+  /** Keeps the refusals of the MAX_RECENT latest of who and why: somebody who knocks all day pushes nobody out. */
+  remember(record) {
+    const key = `${record.from}|${record.reason}|${record.device}`;
+    const known = this.recent.get(key);
+    if (known !== undefined) this.recent.delete(key);
+    else if (this.recent.size >= MAX_RECENT) this.recent.delete(this.recent.keys().next().value);
+    this.recent.set(key, { ...record, count: known === undefined ? 1 : known.count + 1 });
+  }
+
+  /** The latest refusals, newest first; `count` is how often since it is kept. */
+  refusals() {
+    return [...this.recent.values()].reverse().map((record) => ({ ...record }));
   }
 
   flush() {
