@@ -18,13 +18,13 @@ def refresh(session: Session) -> None:
     nothing when all is well. A daily timer and certbot's deploy hook call it.
     """
     from redlatch import bootstrap
-    from redlatch.operations import lookups, server, service
+    from redlatch.operations import lookups, server, service_key
     from redlatch.operations.publishing import enforce
 
     site = session.site()
     resolved = lookups.resolve(site, bootstrap.look_up)
     done = server.refresh(site, environ=os.environ)
-    renewed = service.renew(site) if service.wanted(site) else []
+    renewed = service_key.renew(site) if service_key.wanted(site) else []
     print_refreshed(
         session,
         replace(

@@ -29,6 +29,7 @@ COMMANDS = {
     "role": ("redlatch.cli.role:role", "roles of your own"),
     "network": ("redlatch.cli.network:network", "addresses under a name, for rules"),
     "origin": ("redlatch.cli.origin:origin", "other web origins that may call and embed"),
+    "console": ("redlatch.cli.console:console", "where the console and the enrolment pages listen"),
     "where": ("redlatch.cli.where:where", "show every file and folder, and who may read it"),
     "audit": ("redlatch.cli.audit:audit", "show who changed what"),
     "log": ("redlatch.cli.log:log", "show who came in and who was refused"),
