@@ -56,7 +56,7 @@ class Desk:
 
     def signer(self) -> ServerPair:
         """The pair that the enrolment page shows: it signs profiles."""
-        pem = hosts.enrolment_pem(self.site, self.site.config()).read_bytes()
+        pem = hosts.enrolment_shows(self.site).pem.read_bytes()
         return server_pair(pem, pem)
 
 
@@ -157,7 +157,7 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
         "base": base,
         "formats": list(answers.FORMATS),
         "root": config.server_files is None,
-        "public": links.public(config),
+        "public": links.public(desk.site),
         "pin": desk.context.pin(),
         "site": _site_host(config),
         "next": node_red_url(config, host),
