@@ -7,7 +7,7 @@ source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
     cat <<'TEXT'
-Usage: ./install.sh [--yes] [--no-restart] [-- OPTIONS OF redlatch up]
+Usage: ./install.sh [--yes] [--no-restart] [--lan] [-- OPTIONS OF redlatch up]
        ./install.sh --remove [--yes] [--no-restart] [--purge]
 
 Puts redlatch on this machine and a lock on its Node-RED. It says what it will do, asks once, and ends with
@@ -16,6 +16,7 @@ keys; without root everything goes into your home. Where there is no Node-RED it
 unprivileged user; a Node-RED that is there keeps its version. A second run changes nothing.
 
   --yes         do not ask
+  --lan         console and enrolment pages can be reached from your private networks; else from this machine only
   --no-restart  do not start or restart Node-RED: the lock waits for the next start
   --remove      take away everything that this script added; Node-RED is open again afterwards
   --purge       with --remove: the flows of a Node-RED that this script installed, too
@@ -23,6 +24,7 @@ unprivileged user; a Node-RED that is there keeps its version. A second run chan
 
 Examples:
   sudo ./install.sh
+  sudo ./install.sh --lan
   sudo ./install.sh --yes -- --name pi.example.org
   ./install.sh -- --user-dir ~/.node-red          without root
   sudo ./install.sh --remove
@@ -40,12 +42,13 @@ die() { # message, hint
 }
 
 # --- the call ------------------------------------------------------------------------------------------------------
-yes='' restart=1 remove='' purge=''
+yes='' restart=1 remove='' purge='' lan=''
 up_options=()
 while [ $# -gt 0 ]; do
     case $1 in
         --yes) yes=1 ;;
         --no-restart) restart= ;;
+        --lan) lan=1 ;;
         --remove) remove=1 ;;
         --purge) purge=1 ;;
         --help | -h) usage && exit 0 ;;
@@ -55,6 +58,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -z "$purge" ] || [ -n "$remove" ] || die "--purge goes with --remove"
+[ -z "$remove" ] || [ -z "$lan" ] || die "--lan goes with an installation"
 [ -z "$remove" ] || [ ${#up_options[@]} -eq 0 ] || die "--remove takes no options of redlatch up"
 [ "$(uname -s)" = Linux ] || die "this is $(uname -s); redlatch runs on Linux" "run it on the machine that runs Node-RED"
 
@@ -336,6 +340,12 @@ install_look_up() { # it does something only where a network has a DNS name
     quiet systemctl daemon-reload
     quiet systemctl enable redlatch-resolve.timer
 }
+install_service() {
+    put_unit redlatch.service
+    ! systemd || quiet systemctl daemon-reload
+    # also in a chroot or an image, which then starts it at its first boot
+    ! command -v systemctl >/dev/null || quiet systemctl enable redlatch.service
+}
 install_hook() {
     record file "$hook"
     mkdir -p "$(dirname "$hook")"
@@ -404,10 +414,36 @@ start_node_red() {
     fi
 }
 
+listens_on_lan() {
+    "$redlatch" console --json 2>/dev/null | "$prefix/venv/bin/python" -I -c '
+import json, sys
+
+try:
+    found = json.load(sys.stdin)
+    sys.exit([found[one]["listen"] for one in ("console", "enrolment")] != [["lan"], ["lan"]])
+except (ValueError, KeyError):
+    sys.exit(1)
+'
+}
+open_to_lan() { quiet "$redlatch" console --listen lan --yes; }
+serves() { ! systemd || systemctl --quiet is-active redlatch.service; }
+start_service() {
+    local run=("$redlatch" serve)
+    if systemd; then
+        quiet systemctl restart redlatch.service
+    else
+        [ -z "$root" ] || run=(setpriv --reuid redlatch --regid redlatch --init-groups "${run[@]}")
+        say "  nothing starts services here${root:+ (no systemd)}. This starts it:"
+        printf '   '
+        printf ' %q' "${run[@]}"
+        printf '\n'
+    fi
+}
+
 is_locked() { "$redlatch" status --json 2>/dev/null | grep -q '"locked": true'; }
 
 make_plan() {
-    local what found
+    local what found changes=''
     our_node_red='' wants_node_red='' system_node='' node_red_package=node-red@5
     if added folder "$prefix/node-red"; then
         our_node_red=1
@@ -453,6 +489,9 @@ make_plan() {
         ! cmp -s "$source/packaging/systemd/nodered.service" "$units/nodered.service"; then
         step install_unit "let systemd start Node-RED: $units/nodered.service"
     fi
+    if [ -n "$root" ] && ! cmp -s "$source/packaging/systemd/redlatch.service" "$units/redlatch.service"; then
+        step install_service "let systemd start console and enrolment as redlatch: $units/redlatch.service"
+    fi
     if systemd; then
         if ! cmp -s "$source/packaging/systemd/redlatch-refresh.service" "$units/redlatch-refresh.service" ||
             ! cmp -s "$source/packaging/systemd/redlatch-refresh.timer" "$units/redlatch-refresh.timer"; then
@@ -470,6 +509,16 @@ make_plan() {
     if [ ${#plan[@]} -gt 0 ] || ! is_locked; then
         step run_up "put the lock on: redlatch up ${up_options[*]}"
         [ -z "$restart" ] || step start_node_red "start or restart Node-RED (flows that run now stop for a moment), and prove the lock"
+        changes=1
+    fi
+    if [ -n "$lan" ] && { [ -n "$changes" ] || ! listens_on_lan; }; then
+        step open_to_lan "open console and enrolment to your private networks: redlatch console --listen lan"
+        what="for your private networks" changes=1
+    else
+        what="for this machine only, unless redlatch console says more"
+    fi
+    if [ -n "$changes" ] || ! serves; then
+        step start_service "start console and enrolment (redlatch serve), $what"
     fi
 }
 
@@ -497,7 +546,7 @@ install_all() {
 take_lock_off() { "$redlatch" down --yes; }
 remove_units() {
     local unit
-    for unit in redlatch-resolve.timer redlatch-resolve.service redlatch-refresh.timer redlatch-refresh.service nodered.service; do
+    for unit in redlatch.service redlatch-resolve.timer redlatch-resolve.service redlatch-refresh.timer redlatch-refresh.service nodered.service; do
         added unit $unit || continue
         # what is gone already (a removal that was cut short) is no failure
         if [ -d /run/systemd/system ]; then
@@ -522,14 +571,31 @@ our_processes() {
         fi
     done
 }
-stop_node_red() {
+# Whatever runs as the user that this script made for redlatch, and the service that somebody started by hand.
+service_processes() {
     local pid
-    for pid in $(our_processes); do kill "$pid" 2>/dev/null || true; done
+    for pid in /proc/[0-9]*; do
+        [ "$pid/root" -ef / ] || continue
+        if [ -n "$root" ] && added user redlatch && [ "$(stat -c %U "$pid" 2>/dev/null)" = redlatch ]; then
+            say "${pid#/proc/}"
+        elif tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -qF "$redlatch serve"; then
+            say "${pid#/proc/}"
+        fi
+    done
+}
+stop_processes() { # function that lists them
+    local pid
+    for pid in $("$1"); do kill "$pid" 2>/dev/null || true; done
     for _ in $(seq 100); do
-        [ -n "$(our_processes)" ] || return 0
+        [ -n "$("$1")" ] || return 0
         sleep 0.1
     done
-    for pid in $(our_processes); do kill -KILL "$pid" 2>/dev/null || true; done
+    for pid in $("$1"); do kill -KILL "$pid" 2>/dev/null || true; done
+}
+stop_node_red() { stop_processes our_processes; }
+stop_service() {
+    ! systemd || ! added unit redlatch.service || quiet systemctl disable --now redlatch.service
+    stop_processes service_processes
 }
 remove_home() { rm -rf "$(recorded home)"; }
 remove_files() {
@@ -558,6 +624,7 @@ remove_all() {
         say "Nothing to remove: $manifest is not there."
         return
     }
+    [ -z "$(service_processes)" ] || step stop_service "stop console and enrolment"
     if [ -x "$redlatch" ]; then
         look_at_node_red
         step take_lock_off "take the lock off: redlatch down (Node-RED is open again)"

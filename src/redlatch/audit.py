@@ -47,6 +47,7 @@ KINDS: Mapping[str, str] = {
     "origin.added": "pages of another web origin were allowed to call and to embed",
     "origin.removed": "pages of another web origin are no longer allowed to call and to embed",
     "open-port.changed": "the port that asks nobody for a certificate was changed",
+    "service.changed": "where console and enrolment listen, or their certificate, was changed",
     "node-red.adopted": "the lock was put on a Node-RED",
     "node-red.released": "the lock was taken off a Node-RED",
 }

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from redlatch.errors import NotPermitted, NotSetUp
+from redlatch.files import own_user
 from redlatch.operations import publishing
-from redlatch.operations.site import Config, Site, authority_owner
+from redlatch.operations.site import Config, Site
 from redlatch.settings import Settings
 from redlatch.store import Store
 
@@ -113,7 +114,7 @@ def prepare_site(
         passphrase=passphrase,
         protect=protect,
         create=lambda: Store.create(
-            settings.database, site_uuid=str(uuid.uuid4()), now=clock(), owner=authority_owner(settings)
+            settings.database, site_uuid=str(uuid.uuid4()), now=clock(), owner=own_user(settings)
         ),
         open_=lambda: Store.open(settings.database),
     )

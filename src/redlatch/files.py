@@ -5,23 +5,38 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
+import secrets
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from redlatch.errors import FileProblem
+from redlatch.settings import Settings
 
 _MANY = 32  # files: from there on one sync of all disks costs less than one for each file
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who a file shall belong to. None wherever redlatch does not run as root: then it is the caller's."""
+    """Who a file shall belong to. None without an installation of root's: then it is the caller's."""
 
     uid: int
     gid: int
+
+
+def own_user(settings: Settings) -> Owner | None:
+    """Who store, CA keys and what is published belong to: redlatch's own user, root where there is none; None
+    without an installation of root's.
+    """
+    if not settings.system:
+        return None
+    try:
+        entry = pwd.getpwnam(settings.user)
+    except KeyError:
+        return Owner(0, 0)
+    return Owner(entry.pw_uid, entry.pw_gid)
 
 
 @contextlib.contextmanager
@@ -53,24 +68,57 @@ def make_dir(path: Path, *, mode: int, owner: Owner | None = None) -> None:
     with explained("create the folder", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o700)
+            _mkdir(path, mode)
         # By descriptor and without following links: the folder checked is the folder changed.
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if owner is not None:
-                os.fchown(descriptor, owner.uid, owner.gid)
-            os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
+        with held(path) as folder:
+            _bring(folder, mode, owner)
+
+
+def _mkdir(path: Path, mode: int) -> None:
+    if not mode & stat.S_ISGID:
+        path.mkdir(mode=0o700)
+        return
+    # Group and setgid come from the folder above. The mode must be right from the start: whoever is not in that
+    # group loses the bit with the first chmod (chmod(2)). Whatever else is made meanwhile says its own mode.
+    before = os.umask(0o027)
+    try:
+        path.mkdir(mode=mode & 0o777)
+    finally:
+        os.umask(before)
+
+
+def _bring(descriptor: int, mode: int, owner: Owner | None) -> bool:
+    """Gives an open file or folder its owner and mode, where they differ; whether they did. OSError."""
+    state = os.fstat(descriptor)
+    given = owner is not None and (state.st_uid, state.st_gid) != (owner.uid, owner.gid)
+    if owner is not None and given:
+        os.fchown(descriptor, owner.uid, owner.gid)
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) == mode:
+        return given
+    os.fchmod(descriptor, mode)
+    if mode & stat.S_ISGID and not os.fstat(descriptor).st_mode & stat.S_ISGID:
+        # What is made in there would belong to another group, and Node-RED could not read it.
+        raise PermissionError(errno.EPERM, "Its setgid bit cannot be set by this user")
+    return True
+
+
+@contextlib.contextmanager
+def held(folder: Path, *, follow: bool = False) -> Iterator[int]:
+    """A folder, open: what is done by its descriptor is done there, whatever takes its name meanwhile. OSError;
+    without `follow` also for a link.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(folder, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def sync_dir(path: Path) -> None:
     """Makes a rename or unlink in `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with held(path, follow=True) as folder:
+        os.fsync(folder)
 
 
 def write_all(folder: Path, files: Mapping[str, bytes], *, mode: int, owner: Owner | None = None) -> None:
@@ -78,43 +126,126 @@ def write_all(folder: Path, files: Mapping[str, bytes], *, mode: int, owner: Own
 
     As `write_atomic`, but that a power cut meanwhile may leave one torn: for what is verified when it is read.
     """
-    for name, data in files.items():
-        with explained("write", folder / name):
-            _write(folder / name, data, mode=mode, owner=owner, sync=len(files) <= _MANY)
-    if files:
-        with explained("write", folder):
-            if len(files) > _MANY:
-                os.sync()
-            sync_dir(folder)
+    if not files:
+        return
+    with explained("write", folder), held(folder, follow=owner is None) as place:
+        for name, data in files.items():
+            with explained("write", folder / name):
+                _write(place, name, data, mode=mode, owner=owner, sync=len(files) <= _MANY)
+        if len(files) > _MANY:
+            os.sync()
+        os.fsync(place)
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int, owner: Owner | None = None) -> None:
     """Replaces `path` by `data`: whoever reads sees the old content or the new, also after a power cut.
 
     The temporary file is made in the same folder (a file moved in from elsewhere would keep the wrong group)
-    and gets its owner and mode before it gets its name.
+    and gets its owner and mode before it gets its name. With `owner` the folder may be somebody else's, who could
+    put a link in its place: it is not followed.
     """
-    with explained("write", path):
-        _write(path, data, mode=mode, owner=owner, sync=True)
-        sync_dir(path.parent)
+    with explained("write", path), held(path.parent, follow=owner is None) as place:
+        _write(place, path.name, data, mode=mode, owner=owner, sync=True)
+        os.fsync(place)
 
 
-def _write(path: Path, data: bytes, *, mode: int, owner: Owner | None, sync: bool) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+def write_soft(path: Path, data: bytes, *, mode: int, owner: Owner | None = None) -> None:
+    """As `write_atomic`, without waiting for the disk: a power cut may leave the old content, or a torn file. For
+    what is looked at before it is believed, and can be made anew.
+    """
+    with explained("write", path), held(path.parent, follow=owner is None) as place:
+        _write(place, path.name, data, mode=mode, owner=owner, sync=False)
+
+
+def _write(place: int, name: str, data: bytes, *, mode: int, owner: Owner | None, sync: bool) -> None:
+    temporary = f".{name}.{secrets.token_hex(6)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=place)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            if owner is not None:
-                os.fchown(stream.fileno(), owner.uid, owner.gid)
-            os.fchmod(stream.fileno(), mode)
+            _bring(stream.fileno(), mode, owner)
             stream.write(data)
             stream.flush()
             if sync:
                 os.fsync(stream.fileno())
-        temporary.replace(path)
+        os.replace(temporary, name, src_dir_fd=place, dst_dir_fd=place)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=place)
         raise
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names of what lies in a folder that somebody else may own; none where it is missing or no folder."""
+    try:
+        with held(folder) as place:
+            return set(os.listdir(place))  # noqa: PTH208 - pathlib knows no descriptors
+    except OSError:
+        return set()
+
+
+def remove_from(folder: Path, names: Iterable[str]) -> None:
+    """Removes files from a folder that somebody else may own, and nothing anywhere else, whatever the names and
+    the folder turned into. What cannot be removed stays.
+    """
+    with contextlib.suppress(OSError), held(folder) as place:
+        for name in names:
+            if "/" not in name:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=place)
+
+
+def read_own(path: Path, *, most: int = -1) -> bytes:
+    """The content (its first `most` bytes) of a plain file in a folder that somebody else may own. OSError, also
+    for a link or a FIFO.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a plain file", str(path))
+        return stream.read(most)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a folder and all in it shall be: owner, and the modes of folders and files."""
+
+    owner: Owner
+    folders: int
+    files: int
+
+
+def give(folder: Path, rights: Rights, *, whose: Container[int]) -> int:
+    """Brings a folder, its plain files and the folders in it with theirs to `rights`; how many were not so.
+
+    For root, in folders that others may change: by descriptor, following no link, and only what belongs to one of
+    `whose` (uids) under a single name; what is something else stays as it is. FileProblem.
+    """
+    with explained("change the owner of", folder), held(folder) as place:
+        return _give(place, rights, whose, deep=True)
+
+
+def _give(place: int, rights: Rights, whose: Container[int], *, deep: bool) -> int:
+    changed = int(_bring(place, rights.folders, rights.owner))
+    for name in os.listdir(place):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=place)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # gone, a link, a socket
+                continue
+            raise
+        try:
+            state = os.fstat(descriptor)
+            if state.st_uid not in whose:
+                continue
+            if stat.S_ISREG(state.st_mode) and state.st_nlink == 1:
+                changed += _bring(descriptor, rights.files, rights.owner)
+            elif stat.S_ISDIR(state.st_mode) and deep:
+                changed += _give(descriptor, rights, whose, deep=False)
+        finally:
+            os.close(descriptor)
+    return changed
 
 
 def write_new(path: Path, data: bytes, *, mode: int, owner: Owner | None = None) -> None:

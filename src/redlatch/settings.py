@@ -1,8 +1,9 @@
-"""Where things are: one home, and what lies in it. Reads the environment once; touches no file."""
+"""Where things are: one home, and what lies in it. Reads the environment once; of files only whose the home is."""
 
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ SYSTEM_USER = "redlatch"
 class Settings:
     """The places of one installation.
 
-    `system` is true when redlatch runs as root: then the CA keys belong to a user of their own and Node-RED's
-    user may read `published` only. Without root everything belongs to one person and the keys are under a
-    passphrase.
+    `system` is true in an installation of root's, for root and for redlatch's own `user`, as whom the service
+    runs: the CA keys belong to that user, and Node-RED's user may read `published` only. Who may chown is another
+    question. Otherwise everything belongs to one person and the keys are under a passphrase.
     """
 
     home: Path
     system: bool
+    user: str = SYSTEM_USER
 
     @property
     def authority(self) -> Path:
@@ -37,6 +39,11 @@ class Settings:
         return self.authority / "keys"
 
     @property
+    def service_pem(self) -> Path:
+        """Key, certificate and chain of console and enrolment: where Node-RED's user reads nothing."""
+        return self.authority / "service.pem"
+
+    @property
     def published(self) -> Path:
         """What the engine reads: guard, server key and chain, device CA, snapshot."""
         return self.home / "published"
@@ -49,25 +56,41 @@ class Settings:
     @property
     def look_up(self) -> Path:
         """There while some network has DNS names, for a timer to see; holds when they were last looked up."""
-        return self.home / "look-up"
+        return self.authority / "look-up"
 
     @property
     def lock(self) -> Path:
         """Held by the one command that changes this site."""
-        return self.home / "lock"
+        return self.authority / "lock"
 
 
 def from_environment(home: Path | None, environ: Mapping[str, str], *, euid: int | None = None) -> Settings:
     """Settings for `home`, else REDLATCH_HOME, else the place that fits the present user."""
-    system = (os.geteuid() if euid is None else euid) == 0
+    euid = os.geteuid() if euid is None else euid
+    of_service = euid != 0 and _name(euid) == SYSTEM_USER
     if home is None and environ.get("REDLATCH_HOME"):
         home = Path(environ["REDLATCH_HOME"])
     if home is None:
-        if system:
+        if euid == 0 or (of_service and _is_roots(SYSTEM_HOME)):
             home = SYSTEM_HOME
         else:
             data = environ.get("XDG_DATA_HOME") or str(
                 Path(environ.get("HOME", "~")).expanduser() / ".local/share"
             )
             home = Path(data) / "redlatch"
-    return Settings(home=home.absolute(), system=system)
+    return Settings(home=home.absolute(), system=euid == 0 or (of_service and _is_roots(home)))
+
+
+def _name(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def _is_roots(home: Path) -> bool:
+    """Whether root laid that home out: a person may be called redlatch too, and have a home of their own."""
+    try:
+        return home.lstat().st_uid == 0
+    except OSError:
+        return False

@@ -30,6 +30,7 @@ GUARD = Path(
     os.environ.get("REDLATCH_TEST_GUARD")  # scripts/faults puts a copy with one check removed here
     or Path(__file__).parents[2] / "src/redlatch/engines/nodered/guard"
 )
+PLUGIN = Path(__file__).parents[2] / "src/redlatch/engines/nodered/plugin"
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class Site:
         folder.mkdir(exist_ok=True)
         for path in files:
             shutil.copy(path, folder)
+        shutil.copytree(PLUGIN, folder / "plugin", dirs_exist_ok=True)
         for name in ("guard.js", "preload.js"):
             (self.published / name).write_text(f'module.exports = require("./{folder.name}/{name}");\n')
 

@@ -34,7 +34,10 @@ device = LazyGroup(
     ),
     lazy={
         "add": ("redlatch.cli.device:add", "add a device and write its key to a file"),
-        "send": ("redlatch.cli.send:send", "add a device and hand its key over by a link that works once"),
+        "send": ("redlatch.cli.send:send", "add a device and hand its key over here and now, by a link"),
+        "invite": ("redlatch.cli.invite:invite", "make a link by which a device gets its key from the service"),
+        "links": ("redlatch.cli.invite:links_", "show such links and what came of them"),
+        "withdraw": ("redlatch.cli.invite:withdraw", "end such a link before anybody uses it"),
         "list": ("redlatch.cli.device:list_", "show all devices"),
         "show": ("redlatch.cli.device:show", "show one device and its certificates"),
         "renew": ("redlatch.cli.device:renew", "give a device a new key"),

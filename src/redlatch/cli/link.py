@@ -17,47 +17,12 @@ if TYPE_CHECKING:
 
 
 def link_hosts(site: Site, sockets: Sequence[socket.socket]) -> list[str]:
-    """How a device in the network may call us, best first: a name the public certificate has, then the address
-    over which the person came by ssh, then the one towards the router.
-    """
-    addresses = [str(sock.getsockname()[0]) for sock in sockets]
-    ssh = os.environ.get("SSH_CONNECTION", "").split()
-    likely = [ssh[2]] if len(ssh) == 4 else []
-    likely += [
-        found
-        for found in (_towards(socket.AF_INET, "192.0.2.1"), _towards(socket.AF_INET6, "2001:db8::1"))
-        if found
-    ]
-    ordered = sorted(addresses, key=lambda one: likely.index(one) if one in likely else len(likely))
-    hosts = [f"[{one}]" if ":" in one else one for one in ordered]
-    if site.config().server_files is not None:
-        hosts = [*_public_names(site), *hosts]
-    return hosts
+    """How a device in the network may call us, best first: a name the public certificate has, then addresses."""
+    from redlatch.operations import hosts, server
 
-
-def _public_names(site: Site) -> list[str]:
-    from cryptography import x509
-
-    from redlatch.operations import server
-
-    leaf = server.published_leaf(site)
-    if leaf is None:
-        return []
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [name for name in names.get_values_for_type(x509.DNSName) if "*" not in name]
-
-
-def _towards(family: int, address: str) -> str | None:
-    """Our own address on the way to `address` (of a documentation block, RFC 5737); sends nothing."""
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.connect((address, 9))
-            return str(sock.getsockname()[0])
-    except OSError:
-        return None
+    found = hosts.likely([str(sock.getsockname()[0]) for sock in sockets])
+    leaf = server.published_leaf(site) if site.config().server_files is not None else None
+    return found if leaf is None else [*hosts.dns_names(leaf), *found]
 
 
 def show_link(
@@ -79,7 +44,7 @@ def show_link(
         out.line(url, indent=2, style="strong")
     out.line()
     if sys.stdout.isatty() and not out.as_json:
-        _show_code(out, urls[0])
+        show_code(out, urls[0])
         out.line()
     out.line("It works once, for 15 minutes, and only in your network.")
     if not public:
@@ -123,7 +88,7 @@ def _slug(name: str) -> str:
     return slug(name)
 
 
-def _show_code(out: Output, url: str) -> None:
+def show_code(out: Output, url: str) -> None:
     """The QR code in half blocks; its colours are set, so that it is right on dark and on light terminals."""
     import segno
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "down": ("redlatch.cli.down:down", "take the lock off again"),
     "status": ("redlatch.cli.status:status", "show whether it is locked, and what needs attention"),
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
+    "serve": ("redlatch.cli.serve:serve", "serve the console, and the pages by which devices get keys"),
+    "notify": ("redlatch.cli.notify:notify", "who is told what ends soon"),
     "rule": ("redlatch.cli.rule:rule", "who may reach what, from where"),
     "rules": ("redlatch.cli.rules:rules", "all rules as one file: export and apply"),
     "map": ("redlatch.cli.map:map_", "show everything that can be reached, and by whom"),
@@ -27,11 +29,12 @@ COMMANDS = {
     "role": ("redlatch.cli.role:role", "roles of your own"),
     "network": ("redlatch.cli.network:network", "addresses under a name, for rules"),
     "origin": ("redlatch.cli.origin:origin", "other web origins that may call and embed"),
+    "console": ("redlatch.cli.console:console", "where the console and the enrolment pages listen"),
     "where": ("redlatch.cli.where:where", "show every file and folder, and who may read it"),
     "audit": ("redlatch.cli.audit:audit", "show who changed what"),
     "log": ("redlatch.cli.log:log", "show who came in and who was refused"),
     "prove": ("redlatch.cli.prove:prove", "knock at the door as a stranger and as a device"),
-    "refresh": ("redlatch.cli.refresh:refresh", "renew the server certificate, repair what is published"),
+    "refresh": ("redlatch.cli.refresh:refresh", "renew the server certificates, repair what is published"),
     "completion": ("redlatch.cli.completion:completion", "print the completion script of a shell"),
 }
 

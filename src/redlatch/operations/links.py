@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,11 +24,12 @@ from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
     from redlatch.operations.devices import Issued
-    from redlatch.store import LinkRow, Reader
+    from redlatch.store import LinkRow, Reader, Transaction
 
 #: How long what came of a link is still shown. The audit trail keeps it for good.
 KEPT = timedelta(days=7)
-#: The longest that a link may be good for.
+#: The shortest and the longest that a link may be good for.
+SHORTEST = timedelta(seconds=30)
 LONGEST = timedelta(days=7)
 _STRONG = ("owner", "admin")
 
@@ -109,54 +112,74 @@ def check(site: Site, name: str, role: str, *, remote: bool, trust_lan: bool, pi
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Who a link is for: a new device, or by its name one that there is (whose role and owner stay)."""
+
+    name: str
+    role: str = "user"
+    owner: str | None = None
+
+
 def invite(
     site: Site,
-    name: str,
+    wanted: Sequence[Wanted],
     *,
-    role: str = "user",
-    owner: str | None = None,
     days: int = devices.DEFAULT_DAYS,
     valid: timedelta | None = None,
     remote: bool = False,
     trust_lan: bool = False,
     pinned: bool = False,
-) -> Invited:
-    """Makes a link for a new device, or for a further key of one that there is (whose role and owner stay).
+) -> list[Invited]:
+    """Makes a link for each, or none at all.
 
-    `valid`: how long, by default 15 minutes; 24 hours with `remote`, else it works from private addresses only.
-    `pinned`: it is for command lines that check the server's key, and refused to pages.
-    Errors: as `check`; InvalidInput (name, role, days, valid).
+    `days`: how long the keys are good. `valid`: how long the links are: by default 15 minutes; 24 hours with
+    `remote`, else they work from private addresses only. `pinned`: for command lines that check the server's key,
+    and refused to pages. Errors: as `check`; InvalidInput (name, role, days, valid), Conflict (a name twice).
     """
-    name = pki_names.device_name(name)
-    owner = pki_names.person_name(owner) if owner is not None else None
-    check(site, name, role, remote=remote, trust_lan=trust_lan, pinned=pinned)
+    wanted = [
+        Wanted(pki_names.device_name(one.name), one.role, pki_names.person_name(one.owner) if one.owner else None)
+        for one in wanted
+    ]
+    keys = Counter(pki_names.name_key(one.name) for one in wanted)
+    for one in wanted:
+        if keys[pki_names.name_key(one.name)] > 1:
+            raise Conflict(f"{one.name!r} is there twice", hint="each device has a name of its own")
+        check(site, one.name, one.role, remote=remote, trust_lan=trust_lan, pinned=pinned)
     lifetime = valid or (REMOTE_LIFETIME if remote else LIFETIME)
-    if not timedelta(seconds=30) <= lifetime <= LONGEST:
+    if not SHORTEST <= lifetime <= LONGEST:
         raise InvalidInput("a link cannot be good for that long", hint="from 30s to 7d, as in 15m or 24h")
     if not 1 <= days <= devices.DEFAULT_DAYS:
         raise InvalidInput(f"a key cannot be good for {days} days", hint=f"from 1 to {devices.DEFAULT_DAYS}")
-    token = new_token(secrets.token_bytes(TOKEN_BYTES))
     with changing(site, enforced=False) as tx:
         now = _now(site, tx)
         tx.forget_links(now - KEPT)
-        known = tx.device_by_name(pki_names.name_key(name))
-        if known is not None:
-            name, role, owner = known.name, known.role, known.owner
-        roles.base_of(tx, role)
-        number = tx.add_link(
-            digest=digest(token),
-            device_id=known.id if known else None,
-            name=name,
-            role=role,
-            owner=owner,
-            days=days,
-            remote=remote,
-            pinned=pinned,
-            expires=now + lifetime,
-        )
-        tx.record("link.made", link=number, name=name, role=role, remote=remote, pinned=pinned)
-        link = _by_number(tx, number)
-    return Invited(link, token)
+        return [
+            _invited(tx, one, days=days, expires=now + lifetime, remote=remote, pinned=pinned) for one in wanted
+        ]
+
+
+def _invited(
+    tx: Transaction, wanted: Wanted, *, days: int, expires: datetime, remote: bool, pinned: bool
+) -> Invited:
+    token = new_token(secrets.token_bytes(TOKEN_BYTES))
+    known = tx.device_by_name(pki_names.name_key(wanted.name))
+    if known is not None:
+        wanted = Wanted(known.name, known.role, known.owner)
+    roles.base_of(tx, wanted.role)
+    number = tx.add_link(
+        digest=digest(token),
+        device_id=known.id if known else None,
+        name=wanted.name,
+        role=wanted.role,
+        owner=wanted.owner,
+        days=days,
+        remote=remote,
+        pinned=pinned,
+        expires=expires,
+    )
+    tx.record("link.made", link=number, name=wanted.name, role=wanted.role, remote=remote, pinned=pinned)
+    return Invited(_by_number(tx, number), token)
 
 
 def list_links(site: Site) -> tuple[LinkRow, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from redlatch.files import write_atomic
+from redlatch.files import own_user, read_own, write_atomic
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Site, changing
 from redlatch.policy import networks as policy
@@ -158,8 +158,7 @@ def names_of(row: NetworkRow) -> tuple[Name, ...]:
 def mark_wanted(site: Site) -> None:
     """Tells the timer of names before they are stored: it must not miss them when this is killed in between."""
     if not site.settings.look_up.exists():
-        now = int(site.clock().timestamp())
-        write_atomic(site.settings.look_up, f"{now}\n".encode("ascii"), mode=0o600)
+        _mark(site, int(site.clock().timestamp()))
 
 
 def mark(site: Site, *, looked: int | None = None) -> None:
@@ -169,13 +168,18 @@ def mark(site: Site, *, looked: int | None = None) -> None:
     if not wanted:
         site.settings.look_up.unlink(missing_ok=True)
     elif looked is not None:
-        write_atomic(site.settings.look_up, f"{looked}\n".encode("ascii"), mode=0o600)
+        _mark(site, looked)
+
+
+def _mark(site: Site, looked: int) -> None:
+    owner = own_user(site.settings)
+    write_atomic(site.settings.look_up, f"{looked}\n".encode("ascii"), mode=0o600, owner=owner)
 
 
 def last_look(site: Site) -> int | None:
     """When the names were last looked up (Unix seconds); None when that is not known."""
     with contextlib.suppress(OSError, ValueError):
-        return int(site.settings.look_up.read_text("ascii"))
+        return int(read_own(site.settings.look_up))
     return None
 
 

@@ -37,15 +37,27 @@ def is_private(address: Address) -> bool:
 
 def private_addresses() -> tuple[Address, ...]:
     """This machine's private addresses without loopback and link-local ones, sorted; from the kernel's tables."""
-    found = {*_ipv4(_text("/proc/net/fib_trie")), *_ipv6(_text("/proc/net/if_inet6"))}
+    found = {*_ipv4(_text("/proc/self/net/fib_trie")), *_ipv6(_text("/proc/self/net/if_inet6"))}
     usable = (one for one in found if is_private(one) and not one.is_loopback and not one.is_link_local)
     return tuple(sorted(usable, key=lambda one: (one.version, int(one))))
+
+
+def own_addresses() -> tuple[Address, ...]:
+    """Every address of this machine that somebody can be told to use: loopback and public ones too."""
+    found = {*LOOPBACK[:1], *_ipv4(_text("/proc/self/net/fib_trie")), *_ipv6(_text("/proc/self/net/if_inet6"))}
+    usable = (one for one in found if not one.is_link_local)
+    return tuple(sorted(usable, key=lambda one: (one.version, int(one))))
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6 on its loopback interface."""
+    return LOOPBACK[1] in set(_ipv6(_text("/proc/self/net/if_inet6")))
 
 
 def gateways() -> tuple[Address, ...]:
     """The routers this machine sends to, from the kernel's table: behind one, everybody may have its address."""
     found = set()
-    for line in _text("/proc/net/route").splitlines()[1:]:
+    for line in _text("/proc/self/net/route").splitlines()[1:]:
         fields = line.split()
         if len(fields) > 2 and fields[2] != "00000000":  # as the processor keeps it: little-endian
             found.add(ipaddress.IPv4Address(int.from_bytes(bytes.fromhex(fields[2]), sys.byteorder)))
@@ -55,7 +67,7 @@ def gateways() -> tuple[Address, ...]:
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii")
-    except OSError:  # a kernel without IPv6, a container without /proc/net
+    except OSError:  # a kernel without IPv6, a container without /proc
         return ""
 
 

@@ -31,7 +31,9 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         (settings.database, "devices, certificates, audit trail"),
         (settings.keys, "the keys of both CAs"),
         *((path, "a CA's key") for path in _children(settings.keys)),
+        *((path, "key and certificate of console and enrolment") for path in _present(settings.service_pem)),
         *((path, "when DNS names of networks were last looked up") for path in _present(settings.look_up)),
+        *((path, "held by the one command that changes this site") for path in _present(settings.lock)),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
@@ -39,8 +41,8 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
     ]
     if config is not None and config.target is not None:
         places.append((Path(config.target.settings_file), f"Node-RED's settings, of user {config.target.user}"))
-        if config.server_files is not None:
-            places += [(Path(name), "your own server certificate and key") for name in config.server_files]
+        own = (*(config.server_files or ()), *(config.service.server_files or ()))
+        places += [(Path(name), "your own server certificate and key") for name in own]
     return [_place(path, purpose) for path, purpose in places]
 
 
@@ -48,12 +50,16 @@ _PUBLISHED = {
     "server.pem": "the server's key and certificate",
     "device-ca.pem": "the device CA's certificate",
     "snapshot.json": "the rules in force, and which parts belong to them",
+    "sidebar.json": "the devices by name, for the sidebar in Node-RED's editor",
     "snapshot": "the devices and networks in force, in parts",
 }
 
 
 def _present(path: Path) -> list[Path]:
-    return [path] if path.exists() else []
+    try:
+        return [path] if path.exists() else []
+    except PermissionError:
+        return []
 
 
 def _children(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ engine's file is replaced), in force (the guard says that it enforces that versi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import claims, publish
 from redlatch.errors import InvalidInput, RedlatchError
+from redlatch.operations import sidebar
 from redlatch.operations.site import LOCK_SECONDS, Config, Site, exclusive
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.model import Entry, Rule, Snapshot
@@ -86,15 +88,19 @@ def _newest(view: Reader) -> int:
 
 
 def repair(site: Site) -> None:
-    """Publishes what a killed command left recorded only. Costs a look at the head of one file when all is well;
+    """Publishes what a killed command left recorded only. Costs a look at the heads of two files when all is well;
     while another command is at work, that one publishes.
     """
     with site.store.read() as view:
         row = view.site()
-    if Config.of(row.config).target is None or not site.settings.published.is_dir():
+    target = Config.of(row.config).target
+    if target is None or not site.settings.published.is_dir():
         return
     if publish.snapshot_version(site.settings) != row.revision:
         enforce(site, patience=0)
+    elif publish.sidebar_version(site.settings) != row.revision:
+        with contextlib.suppress(RedlatchError), exclusive(site.settings, patience=0):
+            sidebar.write(site, target.gid)
 
 
 def enforce(site: Site, *, anew: bool = False, patience: float = LOCK_SECONDS) -> Force:
@@ -114,10 +120,21 @@ def enforce(site: Site, *, anew: bool = False, patience: float = LOCK_SECONDS) -
         with exclusive(site.settings, patience=patience):
             site.tell(Force(row.revision, "recorded"))
             version, data = _publish(site, config.target.gid, anew=anew)
+            site.tell(Force(version, "published"))
+            behind = _list(site, config.target.gid)
     except RedlatchError as error:
         return Force(row.revision, "recorded", note=f"not published: {error.message}")
-    site.tell(Force(version, "published"))
-    return _await(site, config, version, digest(data))
+    force = _await(site, config, version, digest(data))
+    return replace(force, note=force.note or behind)
+
+
+def _list(site: Site, group: int) -> str:
+    """Brings the sidebar's list up to date, once what counts is published; what went wrong, in words, or ""."""
+    try:
+        sidebar.write(site, group)
+    except RedlatchError as error:
+        return f"the sidebar in the editor still shows the devices as they were: {error.message}"
+    return ""
 
 
 class _Devices:

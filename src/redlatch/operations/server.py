@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
-from redlatch.files import explained, write_atomic
-from redlatch.operations import areas, machine
+from redlatch.files import explained, own_user, read_own, write_atomic
+from redlatch.operations import areas, layout, machine
 from redlatch.operations.publishing import Force, enforce, is_whole
-from redlatch.operations.site import Config, Site, authority, authority_owner, changing, exclusive, set_config
+from redlatch.operations.site import Config, Site, authority, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
     well. With `anew` every published part of the snapshot is compared with the store, and put right; with
     `environ` (where to find Node.js) settings and flows are looked at anew for what they serve.
     """
-    site.target()
+    target = site.target()
     config = site.config()
+    laid_out = layout.bring(site.settings, target)
     present = published_leaf(site)
     if config.server_files is not None:
         pair = read_pair(*config.server_files)
@@ -65,9 +66,10 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
             _publish_pair(site, config, pair)
     else:
         hosts = allowed_hosts(config, None)
-        changes = _why_renew(config, present, site.clock())
+        changes = why_renew(present, hosts, site.clock())
         if changes:
             issue(site)
+    changes = [*laid_out, *changes]
     if hosts != config.hosts:
         changes = [*changes, "host names: " + ", ".join(hosts)]
     served: dict[str, Any] = {}
@@ -136,7 +138,7 @@ def issue(site: Site) -> x509.Certificate:
     now = site.clock()
     leaf = ca.issue_server(
         key.public_key(),
-        _covered(ca, allowed_hosts(config, None)),
+        covered(ca, allowed_hosts(config, None)),
         [*machine.LOOPBACK, *machine.private_addresses()],
         now=now,
         days=DAYS_BY_TIMER if renews_by_itself(site) else DAYS_BY_HAND,
@@ -175,7 +177,7 @@ def create_authority(
         site.settings.keys / key_file,
         private_key_pem(key, passphrase),
         mode=0o600,
-        owner=authority_owner(site.settings),
+        owner=own_user(site.settings),
     )
     for present in tx.authorities(kind):
         if present.retired_at is None:
@@ -222,7 +224,7 @@ def published_leaf(site: Site) -> x509.Certificate | None:
     from redlatch.pki.certificates import load_certificates
 
     try:
-        return load_certificates((site.settings.published / "server.pem").read_bytes())[0]
+        return load_certificates(read_own(site.settings.published / "server.pem"))[0]
     except (OSError, RedlatchError, IndexError):
         return None
 
@@ -235,7 +237,8 @@ def _publish_pair(site: Site, config: Config, pair: Any) -> None:
         publish.publish_server(site.settings, server_pem(pair), target.gid)
 
 
-def _why_renew(config: Config, leaf: x509.Certificate | None, now: datetime) -> list[str]:
+def why_renew(leaf: x509.Certificate | None, hosts: tuple[str, ...], now: datetime) -> list[str]:
+    """Why a certificate of the site's own CA is to be issued anew, in words; nothing where it need not be."""
     from cryptography import x509
 
     if leaf is None:
@@ -245,7 +248,7 @@ def _why_renew(config: Config, leaf: x509.Certificate | None, now: datetime) -> 
     san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     addresses = set(san.get_values_for_type(x509.IPAddress))
     missing = [str(one) for one in machine.private_addresses() if one not in addresses]
-    missing += [name for name in allowed_hosts(config, None) if name not in _dns_names(leaf)]
+    missing += [name for name in hosts if name not in _dns_names(leaf)]
     return [f"renewed the server certificate for {', '.join(missing)}"] if missing else []
 
 
@@ -259,14 +262,14 @@ def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.lower() for name in san.get_values_for_type(x509.DNSName) if not name.startswith("*"))
 
 
-def _covered(ca: Authority, hosts: tuple[str, ...]) -> list[str]:
+def covered(ca: Authority, hosts: tuple[str, ...]) -> list[str]:
     """The names the server CA may name; a machine renamed since gets a certificate without its new name, and
     `status` says so, rather than one that browsers refuse.
     """
-    covered = [host for host in hosts if ca.covers(host)]
-    if not covered:
+    found = [host for host in hosts if ca.covers(host)]
+    if not found:
         raise InvalidInput("none of this site's names is one that its server CA may name")
-    return covered
+    return found
 
 
 def _replace_server_ca(site: Site, names: tuple[str, ...]) -> None:
@@ -274,7 +277,7 @@ def _replace_server_ca(site: Site, names: tuple[str, ...]) -> None:
     present = authority(site, "server")  # proves that whoever replaces the CA may use it
     with site.store.read() as view:
         key_file = next(row.key_file for row in view.authorities("server") if row.retired_at is None)
-    encrypted = b"ENCRYPTED" in (site.settings.keys / key_file).read_bytes()
+    encrypted = b"ENCRYPTED" in read_own(site.settings.keys / key_file)
     del present
     with changing(site) as tx:
         names = (*machine.names(config.machine), *names)

@@ -12,10 +12,10 @@ from redlatch.engines.nodered import dropin, edit, locate, publish, scan, users
 from redlatch.engines.nodered.flows import read_flows
 from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
 from redlatch.errors import InvalidInput, NotPermitted, NotSetUp, UsageError
-from redlatch.files import make_dir
-from redlatch.operations import machine, server
+from redlatch.files import Owner, make_dir, names_in, own_user, remove_from
+from redlatch.operations import layout, machine, server
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Config, Site, Target, authority_owner, changing, exclusive, set_config
+from redlatch.operations.site import Config, Site, Target, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
 from redlatch.policy.model import MODES
 from redlatch.settings import Settings
@@ -80,7 +80,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         first_time=present is None,
         changes=tuple(_changes(settings, node_red, inspection, config, present)),
         findings=tuple(_findings(node_red, inspection, config)),
-        warnings=tuple(_warnings(settings, node_red, inspection)),
+        warnings=tuple(_warnings(settings, node_red, inspection, config)),
         found_certificates=tuple(server.found_public_certificates()) if config.server_files is None else (),
         addresses=tuple(str(one) for one in machine.private_addresses()),
     )
@@ -151,14 +151,21 @@ def _changes(
             changes.append(f"override its https setting ({inspection.https_summary}); the lines stay in the file")
         if inspection.admin_auth != "none" and not config.keep_auth:
             changes.append("override its adminAuth: the certificate's role decides (--keep-auth leaves it)")
+    if present is not None and layout.is_of_before(settings):
+        changes.append(layout.change(settings))
     planned = dropin.plan_dropin(node_red, settings)
     if planned is not None and not dropin.dropin_present(planned):
         changes.append(f"add {planned.path}: systemd then refuses to start Node-RED without the guard")
     return changes
 
 
-def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspection) -> list[str]:
+def _warnings(settings: Settings, node_red: locate.NodeRed, inspection: Inspection, config: Config) -> list[str]:
     warnings = [*node_red.warnings, *inspection.warnings, *users.root_powers(node_red.user)]
+    service, port = config.service, config.target.listen_port if config.target else None
+    if port in (service.console_port, service.enrolment_port):
+        warnings.append(
+            f"port {port} is Node-RED's and redlatch's too; give redlatch others: redlatch console --help"
+        )
     planned = dropin.plan_dropin(node_red, settings)
     if planned is not None:
         warnings += planned.warnings
@@ -196,10 +203,11 @@ def prepare(
     goes on where it was.
     """
     settings = plan.settings
-    owner = authority_owner(settings)
-    make_dir(settings.home, mode=0o755 if settings.system else 0o700)
+    owner = own_user(settings)
+    # root's: whoever may rename in there could put another folder in the place of each
+    make_dir(settings.home, mode=0o755 if settings.system else 0o700, owner=Owner(0, 0) if owner else None)
+    make_dir(settings.authority, mode=0o700, owner=owner)
     with exclusive(settings):
-        make_dir(settings.authority, mode=0o700, owner=owner)
         make_dir(settings.keys, mode=0o700, owner=owner)
         store = open_() if settings.database.exists() else create()
     site = Site(settings, store, actor, clock, passphrase)
@@ -215,6 +223,7 @@ def prepare(
             tx.record("site.changed", names=list(wanted.names), mode=wanted.mode, settings=target.settings_file)
     with exclusive(settings):
         publish.prepare(settings, plan.node_red.user)
+        layout.bring(settings, target)
         publish.publish_guard(settings, target.gid)
         publish.publish_device_ca(settings, _device_cas(site), target.gid)
     if not users.may_reach(plan.node_red.user, settings.published / "guard.js"):
@@ -245,9 +254,7 @@ def _remove_orphans(site: Site) -> None:
     """CA keys whose transaction never happened (killed in between) are of no use to anybody but a thief."""
     with site.store.read() as view:
         known = {row.key_file for kind in ("server", "device") for row in view.authorities(kind)}
-    for path in site.settings.keys.iterdir():
-        if path.name not in known:
-            path.unlink(missing_ok=True)
+    remove_from(site.settings.keys, names_in(site.settings.keys) - known)
 
 
 def _device_cas(site: Site) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redlatch.errors import Busy, Conflict, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
-from redlatch.files import Owner, explained
+from redlatch.files import explained, own_user, read_own
 from redlatch.policy.model import Areas
-from redlatch.settings import SYSTEM_USER, Settings
+from redlatch.settings import Settings
 
 if TYPE_CHECKING:
     from redlatch.operations.publishing import Force
@@ -69,6 +68,14 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told what ends soon: an executable file, and a URL to post to (None: neither)."""
+
+    command: str | None = None
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
 
@@ -76,7 +83,7 @@ class Config:
     `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
     `mode` is one of policy.model.MODES; `areas` what flows and settings were known to serve; `origins` are the
     web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
-    `service` is where console and enrolment listen.
+    `service` is where console and enrolment listen, `notify` who hears what ends soon.
     """
 
     machine: str
@@ -93,6 +100,7 @@ class Config:
     target: Target | None = None
     adopted: bool = False
     service: Service = field(default_factory=Service)
+    notify: Notify = field(default_factory=Notify)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -107,6 +115,7 @@ class Config:
         if known.get("target"):
             known["target"] = Target(**known["target"])
         known["service"] = Service.of(known.get("service") or {})
+        known["notify"] = Notify(**(known.get("notify") or {}))
         return cls(**known)
 
     def stored(self) -> dict[str, Any]:
@@ -149,8 +158,7 @@ def exclusive(settings: Settings, *, patience: float = LOCK_SECONDS) -> Iterator
         raise _busy()
     try:
         with explained("open", settings.lock):
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(settings.lock, flags, 0o600)
+            descriptor = _open_lock(settings)
         try:
             while True:
                 try:
@@ -175,6 +183,20 @@ def _busy() -> Busy:
     return Busy("another redlatch command is changing this site", hint="wait until it has ended, then try again")
 
 
+def _open_lock(settings: Settings) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    for _ in range(2):
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(settings.lock, flags)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(settings.lock, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            owner = own_user(settings)
+            if owner is not None and os.geteuid() == 0:  # who else changes this site must be able to open it
+                os.fchown(descriptor, owner.uid, owner.gid)
+            return descriptor
+    return os.open(settings.lock, flags)
+
+
 @contextlib.contextmanager
 def changing(site: Site, *, enforced: bool = True) -> Iterator[Transaction]:
     """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it."""
@@ -196,17 +218,6 @@ def set_config(tx: Transaction, **changes: Any) -> Config:
     config = replace(Config.of(tx.site().config), **changes)
     tx.set_config(config.stored())
     return config
-
-
-def authority_owner(settings: Settings) -> Owner | None:
-    """Who store and CA keys belong to: redlatch's own user, root where there is none, the caller without root."""
-    if not settings.system:
-        return None
-    try:
-        entry = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        return Owner(0, 0)
-    return Owner(entry.pw_uid, entry.pw_gid)
 
 
 def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
@@ -238,7 +249,7 @@ def _signing_key(site: Site, path: Path) -> Any:
     from redlatch.pki.keys import load_private_key
 
     try:
-        data = path.read_bytes()
+        data = read_own(path)
     except FileNotFoundError:
         raise StoreError(
             f"the CA key {path} is missing",

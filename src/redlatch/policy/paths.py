@@ -22,23 +22,25 @@ _CANONICAL: Final = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?", re.ASCII)
 _DOTS: Final = re.compile(r"/\.\.?(?:/|$)")
 _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 
-# What Node-RED's editor reads with GET (editor-api of 4.1 and 5.0), below httpAdminRoot.
+# What Node-RED's editor, and the sidebar in it, reads with GET (editor-api of 4.1 and 5.0), below httpAdminRoot.
 _EDITOR_FILES: Final = frozenset(
     {
         "/", "/comms", "/favicon.ico", "/flows", "/flows/state", "/icons", "/nodes", "/plugins",
         "/plugins/messages", "/projects", "/settings", "/settings/user", "/theme", "/auth/login", "/diagnostics",
+        "/redlatch/state",
     }
 )  # fmt: skip
 _EDITOR_FOLDERS: Final = (
     "/red/", "/vendor/", "/core/", "/icons/", "/locales/", "/theme/", "/types/", "/resources/", "/debug/view/",
     "/nodes/", "/flow/", "/library/", "/context/", "/credentials/", "/projects/",
 )  # fmt: skip
-# First segments that the editor's API and the core nodes own, read or written: nothing else ever takes them over.
+# First segments that the editor's API, the core nodes and the sidebar own, read or written: nothing else ever
+# takes them over.
 _EDITOR_SEGMENTS: Final = frozenset(
     {
         "auth", "comms", "context", "core", "credentials", "debug", "diagnostics", "favicon.ico", "flow", "flows",
-        "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "resources", "settings",
-        "theme", "types", "udp-ports", "vendor",
+        "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "redlatch", "resources",
+        "settings", "theme", "types", "udp-ports", "vendor",
     }
 )  # fmt: skip
 # Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear, and

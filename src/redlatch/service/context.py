@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,18 @@ class Context:
     console_url: Callable[[str | None], str]
     pin: Callable[[], str]  # sha256//... of the enrolment origin's key, as curl's --pinnedpubkey takes it
     changes: OrderedDict[str, Change] = field(default_factory=OrderedDict)
+    _held_until: float = 0.0
+
+    def hold_enrolment(self, seconds: float) -> None:
+        """Keeps the enrolment port open so long from now on, without an open link: a page waits for its device to
+        come in.
+        """
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
+
+    @property
+    def enrolment_held(self) -> bool:
+        """Whether some page may still be waiting."""
+        return time.monotonic() < self._held_until
 
     def as_visitor(self, visitor: Visitor) -> Site:
         """The site, with this visitor's name in the audit trail."""

@@ -20,6 +20,7 @@ Reads, of both `r` and `tx` (which sees its own writes):
     link(id), link_by_digest(digest) -> LinkRow | None; links(since) -> tuple[LinkRow, ...], the newest first
     ending(before) -> (name, end) of the devices in use whose last certificate ends before then
     roles() -> {own role: built-in one}; rules() -> tuple[policy.model.Rule, ...] by number
+    devices_in_use() -> int; sidebar_devices(limit), sidebar_ending(first, before, limit) -> tuple[SidebarRow, ...]
     networks() -> tuple[NetworkRow, ...]; network(name) -> NetworkRow | None; network_table(name) -> bytes | None
     network_digests() -> {name: digest}, without reading long lists
     audit_events(after=0) -> Iterator[audit.Entry(event, hash)]; audit_before(number, limit) -> the newest first

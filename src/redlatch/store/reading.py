@@ -21,6 +21,7 @@ from redlatch.store.records import (
     LinkRow,
     Listed,
     NetworkRow,
+    SidebarRow,
     Site,
 )
 
@@ -190,6 +191,18 @@ class Reader:
         """A network's table of addresses, as `policy.networks.encode` made it."""
         return self._one(sql.NETWORK_TABLE, {"name": name}, _blob)
 
+    def devices_in_use(self) -> int:
+        return self._only(sql.DEVICES_IN_USE, _number)
+
+    def sidebar_devices(self, limit: int) -> tuple[SidebarRow, ...]:
+        """The first devices in use by name."""
+        return self._all(sql.SIDEBAR_DEVICES, {"limit": limit}, _sidebar)
+
+    def sidebar_ending(self, first: datetime, before: datetime, limit: int) -> tuple[SidebarRow, ...]:
+        """As `ending_between`, looking at no more than `limit` times 4 certificates."""
+        between = {"first": int(first.timestamp()), "before": int(before.timestamp())}
+        return self._all(sql.SIDEBAR_ENDING, between | {"look": limit * 4, "limit": limit}, _sidebar)
+
     def audit_events(self, after: int = 0) -> Iterator[audit.Entry]:
         """The events with a number above `after`, each with the hash stored beside it."""
         for row in self._connection.execute(sql.EVENTS, {"after": after}):
@@ -306,6 +319,15 @@ def _listed(row: Any) -> Listed:
 
 def _ending(row: Any) -> Ending:
     return Ending(row[0], row[1], row[2], when(row[3]))
+
+
+def _sidebar(row: Any) -> SidebarRow:
+    # Spelled out: there are 500 of them with every change
+    identity, name, role, owner, not_after = row
+    texts = isinstance(identity, str) and isinstance(name, str) and isinstance(role, str)
+    if not (texts and isinstance(owner, str | None) and isinstance(not_after, int | None)):
+        raise TypeError("a device is no text and date")
+    return SidebarRow(identity, name, role, owner, not_after)
 
 
 def _sighting(row: Any) -> tuple[datetime, str]:

@@ -130,3 +130,13 @@ class LinkRow:
     used_from: str | None
     fingerprint: str | None
     confirmed_at: datetime | None
+
+
+class SidebarRow(NamedTuple):
+    """A device in use as the sidebar lists it; `not_after` in Unix seconds, None without a certificate in use."""
+
+    id: str
+    name: str
+    role: str
+    owner: str | None
+    not_after: int | None

@@ -80,6 +80,8 @@ devices = Table(
 _in_use = text("revoked_at IS NULL")
 Index("uq_devices_name_key", devices.c.name_key, unique=True, sqlite_where=_in_use, postgresql_where=_in_use)
 Index("ix_devices_name_key_id", devices.c.name_key, devices.c.id)
+_revoked = text("revoked_at IS NOT NULL")
+Index("ix_devices_revoked_at", devices.c.revoked_at, sqlite_where=_revoked, postgresql_where=_revoked)
 Index("ix_devices_role", devices.c.role, sqlite_where=_in_use, postgresql_where=_in_use)
 
 certificates = Table(

@@ -184,3 +184,21 @@ PUT_NETWORK = (
     " resolved = excluded.resolved, entries = excluded.entries, addresses_table = excluded.addresses_table"
 )
 REMOVE_NETWORK = "DELETE FROM networks WHERE name = :name"
+
+# For the sidebar, with every change: SQLite counts all rows by their pages, and those in use only one by one.
+DEVICES_IN_USE = (
+    "SELECT (SELECT COUNT(*) FROM devices) - (SELECT COUNT(*) FROM devices WHERE revoked_at IS NOT NULL)"
+)
+_SIDEBAR = "SELECT d.id, d.name, d.role, d.owner,"
+SIDEBAR_DEVICES = (
+    f"{_SIDEBAR} (SELECT MAX(c.not_after) FROM certificates c WHERE c.device_id = d.id AND c.revoked_at IS NULL)"  # noqa: S608
+    " FROM devices d WHERE d.revoked_at IS NULL ORDER BY d.name_key LIMIT :limit"
+)
+# The earliest ends first, and no more of them than that: after a renewal of everything, all are superseded.
+SIDEBAR_ENDING = (
+    f"{_SIDEBAR} c.not_after FROM (SELECT device_id, not_after FROM certificates WHERE revoked_at IS NULL"  # noqa: S608
+    " AND not_after >= :first AND not_after < :before ORDER BY not_after LIMIT :look) c"
+    " JOIN devices d ON d.id = c.device_id WHERE d.revoked_at IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM certificates n WHERE n.device_id = c.device_id AND n.revoked_at IS NULL"
+    " AND n.not_after > c.not_after) ORDER BY c.not_after, d.id LIMIT :limit"
+)

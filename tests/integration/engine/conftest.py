@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -20,10 +21,23 @@ from redlatch.engines.nodered.users import User, user_by_name
 @pytest.fixture(scope="session")
 def unix_user() -> Iterator[User]:
     """An account as Node-RED has it: unprivileged, with a home of its own; gone afterwards."""
+    with account("--create-home", "--shell", "/bin/sh") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def service_user() -> Iterator[User]:
+    """An account as install.sh makes it for redlatch; gone afterwards."""
+    with account("--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def account(*options: str) -> Iterator[User]:
     if os.geteuid() != 0:
         pytest.skip("needs root to make a user")
     name = f"rl{uuid.uuid4().hex[:8]}"
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True, capture_output=True)
+    subprocess.run(["useradd", *options, name], check=True, capture_output=True)
     try:
         found = user_by_name(name)
         assert found is not None

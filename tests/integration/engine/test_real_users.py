@@ -31,9 +31,9 @@ class Place:
 
 
 @pytest.fixture
-def place(unix_user: User, open_folder: Path) -> Place:
+def place(unix_user: User, service_user: User, open_folder: Path) -> Place:
     """A home as root sets it up: authority closed, published readable, spool the user's own."""
-    settings = Settings(home=open_folder / "redlatch", system=True)
+    settings = Settings(home=open_folder / "redlatch", system=True, user=service_user.name)
     publish.prepare(settings, unix_user)
     publish.publish_guard(settings, unix_user.gid)
     publish.publish_server(settings, b"server key", unix_user.gid)

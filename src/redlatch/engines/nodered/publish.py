@@ -1,5 +1,9 @@
 """Publishes what the guard reads, into a folder that Node-RED's user may read and not write.
 
+The folder belongs to redlatch's own user and to Node-RED's group, which the setgid bit hands on to whatever is
+made in it: so the service, which is in no group of Node-RED's, can publish as well as root. Root follows no link
+in it.
+
 Each file is replaced in one step; the guard's code lies in a folder named by its content, which a one-line
 guard.js points to. So a running Node-RED never sees half a guard, and an update never changes code under it.
 """
@@ -12,14 +16,29 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from redlatch.engines.nodered.users import User
 from redlatch.errors import FileProblem, InvalidInput
-from redlatch.files import Owner, explained, make_dir, sync_dir, write_all, write_atomic
+from redlatch.files import (
+    Owner,
+    Rights,
+    explained,
+    give,
+    make_dir,
+    names_in,
+    own_user,
+    read_own,
+    remove_from,
+    sync_dir,
+    write_all,
+    write_atomic,
+    write_soft,
+)
 from redlatch.policy.snapshot import decode_head
 from redlatch.settings import Settings
 
@@ -30,13 +49,20 @@ _PART = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def guard_files() -> dict[str, bytes]:
-    """Name -> content of everything that runs inside Node-RED."""
-    folder = resources.files("redlatch.engines.nodered").joinpath("guard")
-    return {
-        entry.name: entry.read_bytes()
-        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
-        if entry.name.endswith((".js", ".json")) and entry.name not in _NOT_PUBLISHED
-    }
+    """Name -> content of everything that runs inside Node-RED: the guard, and its sidebar as `plugin/...`."""
+    engine = resources.files("redlatch.engines.nodered")
+    guard = dict(_below(engine.joinpath("guard"), ""))
+    plugin = dict(_below(engine.joinpath("plugin"), "plugin/"))
+    return {name: guard[name] for name in sorted(guard) if name not in _NOT_PUBLISHED} | plugin
+
+
+def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """(prefix and path, content) of the files in a folder of the package."""
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            yield from _below(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith((".js", ".json", ".html")):
+            yield prefix + entry.name, entry.read_bytes()
 
 
 def guard_hash(files: dict[str, bytes] | None = None) -> str:
@@ -48,19 +74,42 @@ def guard_hash(files: dict[str, bytes] | None = None) -> str:
 
 
 def _owner(settings: Settings, group: int | None) -> Owner | None:
-    return Owner(0, group) if settings.system and group is not None else None
+    """Whose published files are; the service's come out right by the folder they are made in."""
+    own = own_user(settings)
+    return Owner(own.uid, group) if own is not None and group is not None else None
 
 
 def _modes(settings: Settings) -> tuple[int, int]:
-    """(folders, files): root's for Node-RED's group to read, or the one person's own."""
-    return (0o750, 0o640) if settings.system else (0o700, 0o600)
+    """(folders, files): redlatch's for Node-RED's group to read, or the one person's own."""
+    return (0o2750, 0o640) if settings.system else (0o700, 0o600)
 
 
 def prepare(settings: Settings, user: User) -> None:
-    """Makes `published` (for that user's group to read) and `spool` (that user's own)."""
+    """Makes `published` (for that user's group to read) and `spool` (that user's to write, redlatch's to read)."""
     folder_mode, _ = _modes(settings)
+    own = own_user(settings)
     make_dir(settings.published, mode=folder_mode, owner=_owner(settings, user.gid))
-    make_dir(settings.spool, mode=0o700, owner=Owner(user.uid, user.gid) if settings.system else None)
+    make_dir(_parts(settings), mode=folder_mode, owner=_owner(settings, user.gid))
+    make_dir(settings.spool, mode=folder_mode, owner=Owner(user.uid, own.gid) if own is not None else None)
+
+
+def bring(settings: Settings, uid: int, group: int) -> int:
+    """Brings what is there to the owners and modes that `prepare` gives, as root in an installation of root's; how
+    many files and folders were not so. `uid`, `group`: Node-RED's. An earlier redlatch gave `published` to root
+    and kept the claims for Node-RED's user alone.
+    """
+    own = own_user(settings)
+    if own is None or os.geteuid() != 0:
+        return 0
+    folders, files = _modes(settings)
+    changed = 0
+    for folder, owner, whose in (
+        (settings.published, Owner(own.uid, group), (0, own.uid)),
+        (settings.spool, Owner(uid, own.gid), (uid,)),
+    ):
+        if folder.exists():
+            changed += give(folder, Rights(owner, folders, files), whose=whose)
+    return changed
 
 
 def publish_guard(settings: Settings, group: int | None) -> str:
@@ -72,7 +121,8 @@ def publish_guard(settings: Settings, group: int | None) -> str:
     make_dir(settings.published, mode=folder_mode, owner=owner)
     before = _current(settings)
     folder = settings.published / name
-    make_dir(folder, mode=folder_mode, owner=owner)
+    for inside in sorted({folder, *(parent for entry in files for parent in _folders(folder, entry))}):
+        make_dir(inside, mode=folder_mode, owner=owner)
     for entry in files:
         if not _same(folder / entry, files[entry], file_mode, owner):
             write_atomic(folder / entry, files[entry], mode=file_mode, owner=owner)
@@ -84,15 +134,20 @@ def publish_guard(settings: Settings, group: int | None) -> str:
                 write_atomic(settings.published / entry, line, mode=file_mode, owner=owner)
     # A Node-RED that runs may still load files of the guard it was started with: that one stays until the next
     # update.
-    for old in settings.published.iterdir():
-        if _FOLDER.fullmatch(old.name) and old.name not in (name, before):
-            shutil.rmtree(old, ignore_errors=True)
+    for old in names_in(settings.published):
+        if _FOLDER.fullmatch(old) and old not in (name, before):
+            shutil.rmtree(settings.published / old, ignore_errors=True)  # follows no link
     return name.removeprefix("guard-")
+
+
+def _folders(root: Path, name: str) -> list[Path]:
+    """The folders below `root` that lead to the file `name`."""
+    return [root / parent for parent in PurePosixPath(name).parents if parent.name]
 
 
 def _current(settings: Settings) -> str | None:
     try:
-        match = _FOLDER.search((settings.published / "guard.js").read_text("ascii"))
+        match = _FOLDER.search(read_own(settings.published / "guard.js").decode("ascii"))
     except (OSError, ValueError):
         return None
     return match[0] if match else None
@@ -109,7 +164,7 @@ def _same(path: Path, content: bytes, mode: int, owner: Owner | None) -> bool:
         state = path.lstat()
         right = stat.S_ISREG(state.st_mode) and stat.S_IMODE(state.st_mode) == mode
         mine = owner is None or (state.st_uid, state.st_gid) == (owner.uid, owner.gid)
-        return right and mine and path.read_bytes() == content
+        return right and mine and read_own(path) == content
     except OSError:
         return False
 
@@ -155,7 +210,7 @@ def read_part(settings: Settings, digest: str) -> bytes | None:
     if not has_part(settings, digest):
         return None
     try:
-        data = (_parts(settings) / digest).read_bytes()
+        data = read_own(_parts(settings) / digest)
     except OSError:
         return None
     return data if hashlib.sha256(data).hexdigest() == digest else None
@@ -163,22 +218,22 @@ def read_part(settings: Settings, digest: str) -> bytes | None:
 
 def has_part(settings: Settings, digest: str) -> bool:
     """Whether there is a part of this name, whatever is in it."""
-    return _PART.fullmatch(digest) is not None and (_parts(settings) / digest).is_file()
+    if _PART.fullmatch(digest) is None:
+        return False
+    try:
+        return stat.S_ISREG((_parts(settings) / digest).lstat().st_mode)
+    except OSError:
+        return False
 
 
 def parts(settings: Settings) -> set[str]:
     """The names of everything that lies among the parts of the snapshot."""
-    try:
-        return {path.name for path in _parts(settings).iterdir()}
-    except OSError:
-        return set()
+    return names_in(_parts(settings))
 
 
 def remove_parts(settings: Settings, names: Iterable[str]) -> None:
     """Removes parts that no head names any more. What cannot be removed stays, and harms nobody."""
-    for name in names:
-        with contextlib.suppress(OSError):
-            (_parts(settings) / name).unlink()
+    remove_from(_parts(settings), names)
 
 
 def _parts(settings: Settings) -> Path:
@@ -188,17 +243,38 @@ def _parts(settings: Settings) -> Path:
 def snapshot_version(settings: Settings) -> int | None:
     """The version that snapshot.json states, from its first bytes: it is among the first keys."""
     try:
-        with (settings.published / "snapshot.json").open("rb") as stream:
-            found = re.search(rb'"version":(\d{1,18})[,}]', stream.read(256))
+        found = re.search(rb'"version":(\d{1,18})[,}]', read_own(settings.published / "snapshot.json", most=256))
     except OSError:
         return None
     return int(found[1]) if found else None
 
 
+def publish_sidebar(settings: Settings, content: bytes, group: int | None) -> bool:
+    """sidebar.json: what the editor's sidebar lists, which decides nothing. False when it was the same already."""
+    _, mode = _modes(settings)
+    owner = _owner(settings, group)
+    path = settings.published / "sidebar.json"
+    if _same(path, content, mode, owner):
+        return False
+    write_soft(path, content, mode=mode, owner=owner)
+    return True
+
+
+def sidebar_version(settings: Settings) -> int | None:
+    """The version that sidebar.json states; None when it is missing or torn."""
+    try:
+        with (settings.published / "sidebar.json").open("rb") as stream:
+            found = re.match(rb'\{"format":1,"version":(\d{1,18}),', stream.read(64))
+            stream.seek(-2, os.SEEK_END)
+            return int(found[1]) if found and stream.read() == b"}\n" else None
+    except OSError:
+        return None
+
+
 def published_head(settings: Settings) -> dict[str, Any] | None:
     """The fields of snapshot.json; None when it is missing or garbled. Says nothing about its parts."""
     try:
-        return decode_head((settings.published / "snapshot.json").read_bytes())
+        return decode_head(read_own(settings.published / "snapshot.json"))
     except (OSError, InvalidInput):
         return None
 

@@ -10,9 +10,12 @@ const fs = require("node:fs");
 const path = require("node:path");
 
 const { O_WRONLY, O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+// The folder's group is that of redlatch's own user, who may read; without root only its owner gets into it anyway.
+const READABLE = 0o640;
 const MAX_LOG = 4 * 1024 * 1024;
 const MAX_LINES = 2000; // per flush
 const MAX_CONNECTIONS = 1000;
+const MAX_RECENT = 50;
 const FLUSH_MS = 1000;
 const HEARTBEAT_MS = 30000;
 
@@ -31,6 +34,7 @@ class Claims {
     this.connections = connections;
     this.folder = null;
     this.lines = new Map();
+    this.recent = new Map(); // refusals for the sidebar, by who and why: the latest of each, oldest first
     this.dropped = 0;
     this.flushTimer = null;
     this.connectionsTimer = null;
@@ -68,6 +72,7 @@ class Claims {
   /** One access; `fold` joins it to an equal one of the same second. */
   access(record, fold) {
     safely(() => {
+      if (!record.allow) this.remember(record);
       const key = fold ? `${record.from}|${record.reason}|${record.device}|${record.method}` : Symbol("line");
       const known = this.lines.get(key);
       if (known !== undefined) known.count += 1;
@@ -80,6 +85,20 @@ class Claims {
       }, FLUSH_MS);
       this.flushTimer.unref();
     });
+  }
+
+  /** Keeps the refusals of the MAX_RECENT latest of who and why: somebody who knocks all day pushes nobody out. */
+  remember(record) {
+    const key = `${record.from}|${record.reason}|${record.device}`;
+    const known = this.recent.get(key);
+    if (known !== undefined) this.recent.delete(key);
+    else if (this.recent.size >= MAX_RECENT) this.recent.delete(this.recent.keys().next().value);
+    this.recent.set(key, { ...record, count: known === undefined ? 1 : known.count + 1 });
+  }
+
+  /** The latest refusals, newest first; `count` is how often since it is kept. */
+  refusals() {
+    return [...this.recent.values()].reverse().map((record) => ({ ...record }));
   }
 
   flush() {
@@ -119,10 +138,13 @@ class Claims {
       fs.unlink(temporary, () => {
         fs.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, (problem, descriptor) => {
           if (problem) return done();
-          return fs.write(descriptor, text, (failed) => {
-            fs.close(descriptor, () => {
-              if (failed) fs.unlink(temporary, done);
-              else fs.rename(temporary, file, done);
+          // fchmod: the mode of open() is cut by the umask
+          return fs.fchmod(descriptor, READABLE, () => {
+            fs.write(descriptor, text, (failed) => {
+              fs.close(descriptor, () => {
+                if (failed) fs.unlink(temporary, done);
+                else fs.rename(temporary, file, done);
+              });
             });
           });
         });
@@ -138,12 +160,14 @@ function append(file, text, done) {
     if (problem) return done();
     return fs.fstat(descriptor, (unknown, state) => {
       if (unknown || !state.isFile()) return fs.close(descriptor, done);
-      return fs.write(descriptor, text, () => {
-        fs.close(descriptor, () => {
-          if (state.size + text.length < MAX_LOG) return done();
-          return fs.rename(file, file.replace(/\.jsonl$/, ".1.jsonl"), done);
+      const write = () =>
+        fs.write(descriptor, text, () => {
+          fs.close(descriptor, () => {
+            if (state.size + text.length < MAX_LOG) return done();
+            return fs.rename(file, file.replace(/\.jsonl$/, ".1.jsonl"), done);
+          });
         });
-      });
+      return (state.mode & 0o777) === READABLE ? write() : fs.fchmod(descriptor, READABLE, write);
     });
   });
 }

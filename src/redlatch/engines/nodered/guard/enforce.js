@@ -228,6 +228,15 @@ class Enforcement {
     return visitor.isLetIn(this.policy) ? visitor.user : null;
   }
 
+  /** The device that is let in on this socket, as the snapshot in force knows it, or null. */
+  deviceBehind(socket) {
+    const visitor = socket[VISITOR];
+    if (visitor === undefined || !visitor.isLetIn(this.policy) || visitor.entry === null) return null;
+    const { id, role, not_after: end } = visitor.entry;
+    const base = this.policy.likes.get(role) || role;
+    return { id, role, base, fingerprint: visitor.fingerprint, not_after: end, from: visitor.address };
+  }
+
   // --- one request -------------------------------------------------------------------------------------------------
 
   admits(req, res) {

@@ -9,15 +9,17 @@ const path = require("node:path");
 const { Published } = require("./published.js");
 const { Enforcement } = require("./enforce.js");
 const { Claims } = require("./claims.js");
+const { viewOf } = require("./view.js");
 
 const KEY = Symbol.for("redlatch.guard");
 const FOLDER = path.dirname(__dirname);
 const HASH = (/^guard-([0-9a-f]{12})$/.exec(path.basename(__dirname)) || [])[1] || "unpublished";
+const SIDEBAR = path.join(__dirname, "plugin");
 const STARTED = Math.floor(Date.now() / 1000);
 
 /** The state that guard and preload share in one process. */
 function processState() {
-  if (globalThis[KEY] === undefined) globalThis[KEY] = { armed: false, server: null };
+  if (globalThis[KEY] === undefined) globalThis[KEY] = { armed: false, server: null, view: null };
   return globalThis[KEY];
 }
 
@@ -43,6 +45,8 @@ function wrap(settings) {
   if (auth !== null) auth.signOn(settings, { lookup: (visitor) => enforcement.lookup(visitor) });
   if (snapshot !== null && snapshot.port !== null) settings.uiPort = snapshot.port;
   delete settings.httpsRefreshInterval; // renewed certificates are taken up by the guard
+  // Without npm. What Node-RED cannot load it leaves out, and the lock is none of it.
+  settings.nodesDir = [].concat(settings.nodesDir || [], SIDEBAR);
   settings.https = () => serve(enforcement);
   settings[KEY] = { version: snapshot === null ? null : snapshot.version, site: snapshot === null ? null : snapshot.site };
   return settings;
@@ -84,6 +88,7 @@ function arm(server, enforcement) {
   const state = processState();
   state.armed = true;
   state.server = server;
+  state.view = viewOf(enforcement, enforcement.published);
 }
 
 function inForce(published, enforcement) {

@@ -12,6 +12,7 @@ const TARGET = /^\/[\x21-\x7e]*$/;
 const EDITOR_FILES = new Set([
   "/", "/comms", "/favicon.ico", "/flows", "/flows/state", "/icons", "/nodes", "/plugins",
   "/plugins/messages", "/projects", "/settings", "/settings/user", "/theme", "/auth/login", "/diagnostics",
+  "/redlatch/state",
 ]);
 const EDITOR_FOLDERS = [
   "/red/", "/vendor/", "/core/", "/icons/", "/locales/", "/theme/", "/types/", "/resources/", "/debug/view/",
@@ -19,8 +20,8 @@ const EDITOR_FOLDERS = [
 ];
 const EDITOR_SEGMENTS = new Set([
   "auth", "comms", "context", "core", "credentials", "debug", "diagnostics", "favicon.ico", "flow", "flows",
-  "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "resources", "settings",
-  "theme", "types", "udp-ports", "vendor",
+  "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "redlatch", "resources",
+  "settings", "theme", "types", "udp-ports", "vendor",
 ]);
 const EDITOR_PREFIXES = ["/dashboard/api", "/dashboard/chart"];
 

@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds three tables and an index."""
+    """Adds three tables and two indexes."""
     op.create_table(
         "links",
         sa.Column("id", sa.Integer),
@@ -55,4 +55,8 @@ def upgrade() -> None:
     in_use = sa.text("revoked_at IS NULL")
     op.create_index(
         "ix_certificates_not_after", "certificates", ["not_after"], sqlite_where=in_use, postgresql_where=in_use
+    )
+    revoked = sa.text("revoked_at IS NOT NULL")
+    op.create_index(
+        "ix_devices_revoked_at", "devices", ["revoked_at"], sqlite_where=revoked, postgresql_where=revoked
     )

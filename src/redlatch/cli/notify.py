@@ -1,0 +1,57 @@
+"""`redlatch notify`: who is told what ends soon."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from redlatch.cli.framework import command
+from redlatch.cli.session import Session
+from redlatch.errors import UsageError
+
+
+@command(
+    "notify",
+    "redlatch notify",
+    "redlatch notify --command /usr/local/bin/tell-me --try",
+    "redlatch notify --webhook https://ntfy.example.org/redlatch --try",
+    "redlatch notify --none",
+)
+@click.option("--command", "program", metavar="FILE", help="Run this, with the notice as JSON on its input.")
+@click.option("--webhook", metavar="URL", help="POST the notice as JSON to this https address.")
+@click.option("--none", "nobody", is_flag=True, help="Tell nobody; the console and `redlatch status` still do.")
+@click.option("--try", "attempt", is_flag=True, help="Send a notice now, to see that it arrives.")
+def notify(session: Session, program: str | None, webhook: str | None, nobody: bool, attempt: bool) -> None:
+    """Show or choose who is told, 30, 7 and 1 days before a device's key ends.
+
+    The service (redlatch serve) sends the notices. The command is run without arguments and without a shell, as
+    the user who runs the service.
+    """
+    from redlatch.operations import notices
+
+    if nobody and (program or webhook):
+        raise UsageError("--none goes with nothing else", hint="redlatch notify --help")
+    site = session.site()
+    chosen = site.config().notify
+    if nobody or program or webhook:
+        chosen = notices.configure(site, command=program, webhook=webhook)
+    document: dict[str, Any] = {"command": chosen.command, "webhook": _host(chosen.webhook)}
+    if attempt:
+        notices.deliver(chosen, {"event": "test", "machine": site.config().machine, "certificates": []})
+        document["sent"] = chosen.command is not None or chosen.webhook is not None
+    session.out.document(document)
+    session.out.fields(
+        [
+            ("command", chosen.command or "none"),
+            ("web hook", f"at {_host(chosen.webhook)}" if chosen.webhook else "none"),
+        ]
+    )
+    if attempt:
+        session.out.line("a test notice was sent" if document["sent"] else "there is nobody to tell", style="good")
+
+
+def _host(webhook: str | None) -> str | None:
+    """The host only: the path of a web hook often is a secret."""
+    return urlsplit(webhook).hostname if webhook else None

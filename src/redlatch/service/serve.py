@@ -1,0 +1,257 @@
+"""The service: two origins and what keeps them true, in one process and one event loop.
+
+It reads its orders from the store: the enrolment port is open only while some link is, or a page waits to see its
+device come in; a changed certificate, CA or name counts from the next connection on. It carries out changes for
+the console. When it is down, engines go on enforcing the last snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from redlatch.errors import EngineError, RedlatchError
+from redlatch.operations import hosts, links, notices, service
+from redlatch.operations.site import Site
+from redlatch.service import enrolment, listener
+from redlatch.service.console.app import create as console
+from redlatch.service.context import Context
+from redlatch.service.origin import Origin, server_context
+from redlatch.service.security import Guarded
+from redlatch.service.watch import Watch
+
+T = TypeVar("T")
+
+#: Seconds between two looks at links, certificates and Node-RED's claims.
+TICK = 0.25
+_TICKS_PER_LOOK = 4
+#: Seconds between two looks at what ends soon, and at the service's own certificate.
+_REMIND = 600.0
+#: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
+_THREADS = 8
+
+
+class Tls:
+    """The TLS context of one origin, made anew when its file or the device CA has changed."""
+
+    def __init__(self, pem: Callable[[], Path], device_ca: Callable[[], str] | None = None) -> None:
+        self._pem = pem
+        self._device_ca = device_ca
+        self._made: tuple[object, ssl.SSLContext] | None = None
+
+    def refresh(self) -> None:
+        """Looks whether something has changed. What cannot be served with leaves the last good one in place.
+
+        Raises RedlatchError when there is none yet.
+        """
+        try:
+            path = self._pem()
+            state = path.stat()
+            ca = self._device_ca() if self._device_ca is not None else None
+            seen = (path, state.st_ino, state.st_mtime_ns, ca)
+            if self._made is None or self._made[0] != seen:
+                # A new context: a mismatched pair loaded into the live one would break it (measured).
+                self._made = seen, server_context(str(path), device_ca=ca)
+        except (OSError, RedlatchError) as error:
+            if self._made is None:
+                raise EngineError(
+                    f"cannot serve: {getattr(error, 'message', None) or str(error).lower()}",
+                    hint="`redlatch refresh` writes the certificates anew",
+                ) from error
+            structlog.get_logger().warning("tls kept as it was", why=str(error))
+
+    def context(self) -> ssl.SSLContext:
+        """What the next handshake is done with."""
+        if self._made is None:
+            raise EngineError("there is no certificate to serve with")
+        return self._made[1]
+
+
+class Serve:
+    """One running service. `run` returns after `stop` was set, with all ports closed."""
+
+    def __init__(self, site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
+        """`told(text)` hears once, in words, where it listens."""
+        self._site = site
+        self._told = told
+        self._log = structlog.get_logger()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
+        self._config = site.config()
+        self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
+        self._enrolment_tls = Tls(lambda: hosts.enrolment_pem(site, self._config))
+        self.context = Context(
+            site=site,
+            watch=Watch(site),
+            work=self._work,
+            enrolment_url=lambda host: hosts.enrolment_url(site, self._config, host),
+            console_url=lambda host: hosts.console_url(site, self._config, host),
+            pin=lambda: hosts.pin(hosts.enrolment_pem(site, self._config)),
+        )
+        renewal, invitations = enrolment.create(self.context)
+        self._console = Origin(
+            Guarded(console(self.context, renewal), names=self._names, ports=lambda: self._console.ports),
+            self._console_tls.context,
+            refused=partial(self._refused, "console"),
+        )
+        self._enrolment = Origin(
+            Guarded(invitations, names=self._names, ports=lambda: self._enrolment.ports),
+            self._enrolment_tls.context,
+            admit=self._admit,
+            refused=partial(self._refused, "enrolment"),
+        )
+        self._remote = False
+        self._taken = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
+        await self._work(lambda: service.server_pem(self._site))
+        await self._work(self._console_tls.refresh)
+        chosen = self._config.service
+        self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
+        self._told(hosts.console_url(self._site, self._config))
+        self._log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
+        try:
+            await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
+        finally:
+            await asyncio.gather(self._console.close(), self._enrolment.close())
+            with contextlib.suppress(RedlatchError):
+                await self._work(self.context.watch.note)
+            self._threads.shutdown(wait=True)
+
+    async def _tick(self, stop: asyncio.Event) -> None:
+        """Follows links, certificates and configuration."""
+        notify("READY=1")
+        while not stop.is_set():
+            try:
+                self._config = await self._work(self._site.config)
+                await self._work(self._console_tls.refresh)
+                await self._follow_links()
+            except RedlatchError as error:
+                self._log.error("cannot follow the store", why=error.message)
+            await _pause(stop, TICK)
+
+    async def _follow_links(self) -> None:
+        found = await self._work(lambda: links.open_links(self._site))
+        self._remote = any(one.remote for one in found)
+        wanted = bool(found) or self.context.enrolment_held
+        if wanted and not self._enrolment.ports:
+            chosen = self._config.service
+            try:
+                await self._work(self._enrolment_tls.refresh)
+                self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
+            except RedlatchError as error:
+                if self._taken != error.message:
+                    self._log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
+                self._taken = error.message
+                return
+            self._taken = ""
+            self._log.info("enrolment is open", links=len(found), port=chosen.enrolment_port)
+        elif wanted:
+            await self._work(self._enrolment_tls.refresh)
+        elif self._enrolment.ports:
+            await self._enrolment.close()
+            self._log.info("enrolment is closed")
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Reads what Node-RED says."""
+        while not stop.is_set():
+            try:
+                await self._work(self.context.watch.look)
+            except RedlatchError as error:
+                self._log.warning("cannot read what node-red says", why=error.message)
+            await _pause(stop, TICK * _TICKS_PER_LOOK)
+
+    async def _remind(self, stop: asyncio.Event) -> None:
+        """Says what ends soon, and renews the service's own certificate."""
+        while not stop.is_set():
+            try:
+                await self._work(lambda: service.server_pem(self._site))
+                for one in await self._work(lambda: notices.send(self._site)):
+                    self._log.warning("a certificate ends", **one)
+            except RedlatchError as error:
+                self._log.error("cannot say what ends soon", why=error.message)
+            await _pause(stop, _REMIND)
+
+    async def _work(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _refused(self, origin: str, address: str, why: str) -> None:
+        self._log.info("handshake refused", origin=origin, address=address, why=why)
+
+    def _admit(self, address: str) -> bool:
+        """Enrolment is for the network, unless a link for elsewhere is open."""
+        return self._remote or listener.is_private(address)
+
+    def _names(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
+
+    def _device_cas(self) -> str:
+        from cryptography import x509
+
+        from redlatch.pki.certificates import certificate_pem
+
+        with self._site.store.read() as view:
+            rows = [row for row in view.authorities("device") if row.retired_at is None]
+        return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
+
+
+def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
+    try:
+        return listener.bind(service.addresses(choice), port, told=True)
+    except EngineError as error:
+        raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+def notify(state: str) -> None:
+    """Tells systemd, where it listens (sd_notify(3))."""
+    place = os.environ.get("NOTIFY_SOCKET")
+    if not place:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + place[1:] if place.startswith("@") else place)
+        sock.sendall(state.encode())
+
+
+def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
+    """Serves until SIGTERM or ctrl-c. Errors: EngineError (port, certificate)."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await Serve(site, told=told).run(stop)
+
+    listener.run(main())
+
+
+def log_to(stream: Any, *, terminal: bool) -> None:
+    """One line an event: for a person on a terminal, else JSON, in which nothing can begin a line of its own."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=False) if terminal else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+    )

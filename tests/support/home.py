@@ -1,0 +1,29 @@
+"""A home with both CAs and no Node-RED: what most of the control plane needs."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from redlatch import bootstrap
+from redlatch.files import make_dir
+from redlatch.operations import server
+from redlatch.operations.site import Config, Site, changing
+from redlatch.settings import from_environment
+from redlatch.store import Store
+
+
+def small_site(root: Path) -> Site:
+    """A new site in `root`/home, opened."""
+    settings = from_environment(root / "home", {})
+    for folder in (settings.home, settings.authority, settings.keys):
+        make_dir(folder, mode=0o700)
+    Store.create(settings.database, site_uuid=str(uuid.uuid4()), now=bootstrap.now()).close()
+    site = Site(settings, Store.open(settings.database), "test", bootstrap.now, bootstrap.no_passphrase)
+    config = Config(machine="attic", hosts=("attic", "attic.local", "localhost"))
+    with changing(site) as tx:
+        tx.set_config(config.stored())
+        tx.record("site.created", machine=config.machine)
+        for kind in ("server", "device"):
+            server.create_authority(site, tx, kind, config.hosts, None)
+    return site
