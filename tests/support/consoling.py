@@ -18,8 +18,10 @@ from tests.support.clients import Connection, Response, request
 from tests.support.home import small_site
 from tests.support.loop import Loop
 
+from redlatch.engines.nodered import publish
 from redlatch.files import make_dir
 from redlatch.operations import devices, service
+from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Site, Target, authority, changing, set_config
 from redlatch.pki.bundles import pem_files
 from redlatch.pki.certificates import certificate_pem
@@ -94,7 +96,15 @@ class Consoling:
     def _who(self, who: str | Key | None) -> Key | None:
         return self.keys[who] if isinstance(who, str) else who
 
-    # --- Node-RED's word
+    # --- the engine, and Node-RED's word
+
+    def publish(self) -> None:
+        """Publishes the present state, as `up` does; from now on every change is published too."""
+        settings, group = self.site.settings, os.getgid()
+        make_dir(settings.published, mode=0o700)
+        publish.publish_guard(settings, group)
+        publish.publish_file(settings, "server.pem", settings.service_pem.read_bytes(), group)
+        enforce(self.site)
 
     def say(self, **entry: Any) -> None:
         """A line of Node-RED's access log."""
