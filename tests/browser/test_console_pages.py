@@ -39,18 +39,23 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consoling]:
 
 
 def _live_in(at: Consoling) -> None:
-    site, dice = at.site, random.Random(4)  # noqa: S311 - the same picture every time
+    site, dice = at.site, random.Random(4)
     roles.add(site, "kiosk", like="user")
     networks.add(site, "home", ["192.168.1.0/24 # the house", "2001:db8:1::/48"], resolver=lambda _: {})
     networks.add(site, "tablets", ["192.168.1.20 # wall tablet"], resolver=lambda _: {})
     with changing(site) as tx:
         served = Areas(
-            dashboards=("/dashboard",), http_in=("/light/:who", "/webhook/github"), static=("/pictures",), websockets=("/ws",)
+            dashboards=("/dashboard",),
+            http_in=("/light/:who", "/webhook/github"),
+            static=("/pictures",),
+            websockets=("/ws",),
         )
         set_config(tx, areas=served)
         tx.record("site.changed", changes=["areas: dashboard /dashboard"])
     rules.add(site, rules.Wanted(area="dashboards", networks=("home",)))
-    rules.add(site, rules.Wanted(path="/webhook/github", methods=("POST",), anyone=True, open_port=1880), force=True)
+    rules.add(
+        site, rules.Wanted(path="/webhook/github", methods=("POST",), anyone=True, open_port=1880), force=True
+    )
     named = [
         at.key(name, role, owner=owner).id
         for name, role, owner in (
@@ -71,7 +76,9 @@ def _live_in(at: Consoling) -> None:
         if hour % 5 == 0:
             at.say(at=at_, allow=False, reason="no-certificate", from_="203.0.113.9", count=dice.randrange(1, 9))
     at.say(device=named[2], path="/flows", allow=False, reason="no-rule", method="GET")
-    at.say(device=None, path=None, method=None, allow=False, reason="bad-handshake", from_="198.51.100.7", count=12)
+    at.say(
+        device=None, path=None, method=None, allow=False, reason="bad-handshake", from_="198.51.100.7", count=12
+    )
     at.say(device=named[0], path="/comms", upgrade=True)
     at.say(device=named[7], path="/<script>alert(1)</script>", from_="192.168.1.23")
     at.publish()

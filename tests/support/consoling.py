@@ -180,7 +180,9 @@ def serving(site: Site, folder: Path, *, renew: Any = None) -> Iterator[Consolin
 
         def make() -> Origin:
             app = Guarded(
-                create(context, renew), names=lambda: (*site.config().hosts, "pi.local"), ports=lambda: origin.ports
+                create(context, renew),
+                names=lambda: (*site.config().hosts, "pi.local"),
+                ports=lambda: origin.ports,
             )
             origin = Origin(app, lambda: tls)
             origin.open(listener.bind(["127.0.0.1"], 0, told=True))

@@ -134,8 +134,7 @@ def _print(
         }
     )
     rows = [
-        (which, one["url"], _WORDS.get(one["listen"][0], " ".join(one["listen"])))
-        for which, one in both.items()
+        (which, one["url"], _WORDS.get(one["listen"][0], " ".join(one["listen"]))) for which, one in both.items()
     ]
     out.table(("WHAT", "ADDRESS", "LISTENS ON"), rows)
     out.line(f"certificate: {_certificate(present, names, leaf)}")
