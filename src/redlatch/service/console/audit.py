@@ -74,7 +74,7 @@ def told(event: Event, names: words.Names) -> Told:
 
 
 def _details(data: Mapping[str, object]) -> list[tuple[str, str]]:
-    """What else an event tells; a fingerprint is looked up by its beginning, `redlatch audit --json` has it all."""
+    """What else an event tells; of a fingerprint the beginning: `redlatch audit --json` has all of it."""
     shown = []
     for key, value in data.items():
         if value is None or value is False or key in _HIDDEN or (key == "what" and isinstance(value, str)):

@@ -71,7 +71,7 @@ def verdict(known: Known) -> tuple[str, str, str]:
         return (
             "warn",
             "Not everything is in force",
-            "What was changed last does not count yet, or not for everybody.",
+            "What was changed last may not count yet.",
         )
     return "good", "Locked, says Node-RED", "What was changed last is in force."
 
