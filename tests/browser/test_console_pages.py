@@ -1,4 +1,4 @@
-"""The console in a real Chromium with a certificate store of its own: what is seen, what works, what is not run."""
+"""The console in a real Chromium with a certificate store of its own: what is seen and works, what is not run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -137,9 +138,11 @@ def places(at: Consoling) -> dict[str, str]:
         "device": one, "device-hostile": hostile, "device-revoked": gone,
         "device-revoke": f"{one}/revoke", "device-rename": f"{hostile}/rename", "device-role": f"{one}/role",
         "device-renew": f"{one}/renew", "device-add": "/devices/new",
-        "links": "/links", "link": f"/links/{link}", "link-new": "/links/new", "link-withdraw": f"/links/{link}/withdraw",
+        "links": "/links", "link": f"/links/{link}", "link-new": "/links/new",
+        "link-withdraw": f"/links/{link}/withdraw",
         "rules": "/rules", "rule-new": "/rules/new", "rule-new-shown": f"/rules/new?{filled}",
-        "rule-new-anyone": f"/rules/new?{anyone}", "rule-remove": "/rules/2/remove", "rule-port": "/rules/open-port",
+        "rule-new-anyone": f"/rules/new?{anyone}", "rule-remove": "/rules/2/remove",
+        "rule-port": "/rules/open-port",
         "rule-test": "/rules/test", "rule-test-refused": "/rules/test?look=1&path=/flows&device=Bart%27s+phone",
         "networks": "/networks", "network": "/networks/of/home", "network-add": "/networks/new",
         "network-remove": "/networks/of/home/remove", "roles": "/roles", "role-add": "/roles/add",
@@ -181,7 +184,7 @@ def test_every_page_is_whole_wide_and_narrow(at: Consoling, page: Page) -> None:
 
 def _levels_in_order(page: Page) -> bool:
     levels = page.eval_on_selector_all("h1, h2, h3", "all => all.map((one) => Number(one.tagName[1]))")
-    return levels[0] == 1 and all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    return levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def _unlabelled(page: Page) -> list[str]:
@@ -194,7 +197,8 @@ def _unlabelled(page: Page) -> list[str]:
 
 def _widest(page: Page, width: int) -> list[str]:
     found: list[str] = page.evaluate(
-        "width => [...document.querySelectorAll('*')].filter((one) => one.getBoundingClientRect().right > width + 1)"
+        "width => [...document.querySelectorAll('*')]"
+        ".filter((one) => one.getBoundingClientRect().right > width + 1)"
         ".map((one) => `${one.tagName}.${one.className} ${one.textContent.trim().slice(0, 40)}`).slice(-5)",
         width,
     )

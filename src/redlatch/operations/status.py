@@ -112,8 +112,8 @@ _FEW = 50
 
 
 def known(site: Site) -> Known:
-    """As `status`, for the service, whose user may not look at Node-RED's settings; its cost does not grow with the
-    devices.
+    """As `status`, for the service, whose user may not look at Node-RED's settings; its cost does not grow with
+    the devices.
     """
     config = site.config()
     target = site.target()

@@ -235,7 +235,7 @@ def test_only_its_own_pages_may_post(at: Consoling, headers: dict[str, str]) -> 
 
 
 def test_a_page_of_a_flow_reads_nothing(at: Consoling) -> None:
-    """What another port's page fetches with the browser's certificate is refused; a link that is followed is not."""
+    """What another port's page fetches with the browser's certificate is refused; following a link is not."""
     assert at.get("/devices", **{"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}).status == 403
     followed = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     answer = at.get("/links/new", **followed)

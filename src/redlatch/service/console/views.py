@@ -117,8 +117,7 @@ def static(request: Request) -> Response | None:
 
 def _here(path: str) -> str:
     """The entry of the menu that a path belongs to."""
-    first = f"/{path.split('/')[1]}"
-    return "/links" if path == "/devices/new" else first
+    return f"/{path.split('/')[1]}"
 
 
 @cache
