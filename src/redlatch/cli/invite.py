@@ -20,6 +20,7 @@ from redlatch.cli.output import minute, quoted
 from redlatch.cli.session import Session, sudo_owner
 from redlatch.errors import EngineError, FileProblem, InvalidInput, UsageError
 from redlatch.files import explained, write_new
+from redlatch.operations.handing import without_redlatch
 
 if TYPE_CHECKING:
     from redlatch.operations.links import Invited, Wanted
@@ -228,18 +229,6 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
             style="warn",
         )
     out.line(f"Withdraw it: redlatch device withdraw {link.id}")
-
-
-def without_redlatch(base: str, token: str, pin: str) -> list[str]:
-    """Lines of a shell that make a key and fetch its certificate. The token stands in a file, not in a command
-    line that everybody on that computer can read.
-    """
-    return [
-        f"(umask 077; printf 'Authorization: Bearer {token}' > enrol.auth)",
-        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj /CN=device |",
-        f"  curl -fk --pinnedpubkey {pin} -H @enrol.auth -H 'content-type: application/pkcs10'",
-        f"  --data-binary @- -o cert.pem {base}/redeem; rm enrol.auth",
-    ]
 
 
 def _write_sheet(session: Session, site: Site, config: Config, sheet: Path, made: Sequence[Invited]) -> None:

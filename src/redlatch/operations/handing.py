@@ -1,4 +1,4 @@
-"""What a device takes away: a .p12 with its password, or PEM files."""
+"""What a device takes away: a .p12 with its password, or PEM files; and how one without redlatch fetches it."""
 
 from __future__ import annotations
 
@@ -33,3 +33,15 @@ def pack(issued: Issued, kind: str) -> Bundle:
     name = issued.device.name
     content = bundles.pkcs12(issued.key, issued.certificate, trusted, name, password, modern=modern)
     return Bundle({f"{slug(name)}.p12": content}, password)
+
+
+def without_redlatch(base: str, token: str, pin: str) -> list[str]:
+    """Lines of a shell that make a key and fetch its certificate. The token stands in a file, not in a command
+    line that everybody on that computer can read.
+    """
+    return [
+        f"(umask 077; printf 'Authorization: Bearer {token}' > enrol.auth)",
+        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj /CN=device |",
+        f"  curl -fk --pinnedpubkey {pin} -H @enrol.auth -H 'content-type: application/pkcs10'",
+        f"  --data-binary @- -o cert.pem {base}/redeem; rm enrol.auth",
+    ]

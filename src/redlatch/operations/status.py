@@ -112,7 +112,7 @@ _FEW = 50
 
 
 def known(site: Site) -> Known:
-    """As `status`, for the service, whose user may not look at Node-RED's settings; what it costs does not grow with
+    """As `status`, for the service, whose user may not look at Node-RED's settings; its cost does not grow with
     the devices.
     """
     config = site.config()

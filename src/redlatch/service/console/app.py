@@ -166,7 +166,7 @@ class _Console:
                         values,
                         query,
                         Fields(body),
-                        request.url.hostname,
+                        _host(request),
                         request.headers.get("hx-target", "") if _by_htmx(request) else "",
                     )
                 )
@@ -236,6 +236,12 @@ class _Console:
             error=type(error).__name__,
             where=[f"{Path(one.filename).name}:{one.lineno}" for one in last],
         )
+
+
+def _host(request: Request) -> str | None:
+    """The name or address by which the console was called, as a URL has it."""
+    name = request.url.hostname
+    return f"[{name}]" if name and ":" in name else name
 
 
 def _by_htmx(request: Request) -> bool:

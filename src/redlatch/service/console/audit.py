@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from redlatch.audit import KINDS
 from redlatch.errors import Busy
+from redlatch.service.console import views, words
 from redlatch.service.console.asking import Ask, Page, Way
 from redlatch.store import Store
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 50
 _HIDDEN = ("device", "name", "certificates")
+_KEYS = {"not_after": "until", "old": "before", "new": "now", "to": "to the address"}
 
 
 class Told(NamedTuple):
@@ -27,7 +29,6 @@ class Told(NamedTuple):
     at: datetime
     actor: str
     sentence: str
-    kind: str
     subject: str
     device_id: str
     details: tuple[tuple[str, str], ...]
@@ -38,9 +39,10 @@ def show(ask: Ask) -> Page:
     before = ask.query.number("before", 0) or None
     with ask.site.store.read() as view:
         found = view.audit_before(before, _SHOWN + 1)
-    events = [told(one.event) for one in found[:_SHOWN]]
+    names = words.Names(ask.site)
+    events = [told(one.event, names) for one in found[:_SHOWN]]
     older = events[-1].number if len(found) > _SHOWN else None
-    return Page("audit.html", {"events": events, "older": older, "first": before is None, "verified": None})
+    return Page("audit.html", {"events": events, "older": older, "first": before is None})
 
 
 def verify(ask: Ask) -> Page:
@@ -55,31 +57,45 @@ def verify(ask: Ask) -> Page:
     return Page("verified.html", {"found": found, "head": found.head.hex()})
 
 
-def told(event: Event) -> Told:
+def told(event: Event, names: words.Names) -> Told:
     """The event in words."""
     data = dict(event.data)
-    subject = data.get("name", data.get("what", data.get("origin", "")))
+    device_id = str(data.get("device") or "")
+    subject = data.get("name", data.get("what", data.get("origin"))) or names.get(device_id)
     return Told(
         event.seq,
         event.at,
         event.actor,
         KINDS.get(event.kind, event.kind),
-        event.kind,
         subject if isinstance(subject, str) else "",
-        str(data.get("device") or ""),
+        device_id,
         tuple(_details(data)),
     )
 
 
 def _details(data: Mapping[str, object]) -> list[tuple[str, str]]:
+    """What else an event tells; of a fingerprint the beginning: `redlatch audit --json` has all of it."""
     shown = []
     for key, value in data.items():
-        if value is None or key in _HIDDEN or (key == "what" and isinstance(value, str)):
+        if value is None or value is False or key in _HIDDEN or (key == "what" and isinstance(value, str)):
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        # A fingerprint is looked up by its beginning; the whole of it is in redlatch audit --json.
-        shown.append((key.replace("_", " "), text[:16] if key in ("fingerprint", "serial") else text[:500]))
+        text = _text(value)
+        if key in ("fingerprint", "serial"):
+            text = text[:16]
+        elif key == "not_after" and isinstance(value, int):
+            text = views.day(datetime.fromtimestamp(value, UTC))
+        shown.append((_KEYS.get(key, key.replace("_", " ")), text[:500]))
     return shown
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is True:
+        return "yes"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 WAYS = (Way("/audit", show), Way("/audit/verify", verify))

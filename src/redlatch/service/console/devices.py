@@ -253,10 +253,16 @@ def _handed_out(ask: Ask, operation: Any) -> Page:
     kind = ask.form.get("format", "p12")
     if kind not in handing.FORMATS:
         raise InvalidInput(f"there is no format {kind[:40]!r}", hint="one of " + ", ".join(handing.FORMATS))
-    if not ask.memory.first_time(ask.form.get("mark")):
+    mark = ask.form.get("mark")
+    if not ask.memory.first_time(mark):
         return Page("gone.html", {"what": "This key was shown once, and it is kept nowhere."}, 410)
     packed: list[handing.Bundle] = []
-    issued: Issued = operation(lambda made: packed.append(handing.pack(made, kind)))
+    try:
+        issued: Issued = operation(lambda made: packed.append(handing.pack(made, kind)))
+    except BaseException:
+        if not packed:
+            ask.memory.not_used(mark)
+        raise
     ask.memory.forget_health()
     return Page(
         "handed_out.html",

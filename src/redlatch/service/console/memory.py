@@ -37,12 +37,19 @@ class Memory:
     def first_time(self, mark: str) -> bool:
         """Whether a form with this mark was not sent before: a reloaded answer must not make a second key."""
         with self._lock:
-            if not mark or mark in self._used:
+            mark = mark[:64]
+            if mark in self._used:
                 return False
-            self._used[mark[:64]] = None
+            if mark:
+                self._used[mark] = None
             while len(self._used) > _MOST:
                 self._used.popitem(last=False)
             return True
+
+    def not_used(self, mark: str) -> None:
+        """The form came to nothing: it may be sent again."""
+        with self._lock:
+            self._used.pop(mark[:64], None)
 
     def goes_back(self, change: str, place: tuple[str, str]) -> None:
         """Keeps where to go after a change."""

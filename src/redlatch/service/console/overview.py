@@ -68,7 +68,11 @@ def verdict(known: Known) -> tuple[str, str, str]:
             "Either it does not run, or no guard runs in it. On the machine: redlatch status",
         )
     if known.claim.version != known.recorded or known.published != known.recorded or known.claim.problem:
-        return "warn", "Not everything is in force", "What was changed last does not count yet; see below."
+        return (
+            "warn",
+            "Not everything is in force",
+            "What was changed last may not count yet.",
+        )
     return "good", "Locked, says Node-RED", "What was changed last is in force."
 
 

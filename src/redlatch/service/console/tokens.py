@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from redlatch.errors import Conflict, InvalidInput, NotFound, RedlatchError
-from redlatch.operations import devices, links
+from redlatch.operations import devices, handing, links
+from redlatch.operations.site import LOOPBACK
 from redlatch.pki import names as pki_names
 from redlatch.service.console import words
 from redlatch.service.console.asking import Ask, Begin, Outcome, Page, Way
@@ -92,11 +92,9 @@ def new(ask: Ask) -> Page:
         )
         if not ask.memory.first_time(form.get("mark")):
             return Page("gone.html", {"what": "This link was shown once, and its token is kept nowhere."}, 410)
-        made = links.invite(
+        (made,) = links.invite(
             ask.site,
-            name,
-            role=said["role"],
-            owner=said["owner"] or None,
+            [links.Wanted(name, said["role"], said["owner"] or None)],
             days=said["days"],
             valid=timedelta(minutes=said["valid"]),
             remote=said["remote"],
@@ -107,28 +105,19 @@ def new(ask: Ask) -> Page:
         return _form(ask, said, error, trust=True)
     except (InvalidInput, Conflict) as error:
         return _form(ask, said, error)
-    origin = ask.context.enrolment_url(ask.host)
-    url = f"{origin.rstrip('/')}/#{made.token}"
-    data = _data(ask, made.link) | {"url": url, "commands": _commands(url, made.token, ask.context.pin())}
+    base = ask.context.enrolment_url(ask.host)
+    url = f"{base}/#{made.token}"
+    data = _data(ask, made.link) | {"url": url, "commands": _commands(base, made.token, ask.context.pin())}
     if not made.link.pinned:
         data["code"] = _code(url)
     return Page("link.html", data, place=f"/links/{made.link.id}")
 
 
-def _commands(url: str, token: str, pin: str) -> list[tuple[str, str]]:
+def _commands(base: str, token: str, pin: str) -> list[tuple[str, str]]:
     """(words, command) for devices without a browser: both check the server's key before they say anything."""
-    origin = url.partition("/#")[0]
-    curl = (
-        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=device"
-        " -keyout device-key.pem |\n"
-        f"  curl --fail-with-body --insecure --pinnedpubkey {shlex.quote(pin)} \\\n"
-        "    -H 'Content-Type: application/pkcs10' \\\n"
-        f"    -H 'Authorization: Bearer {token}' \\\n"
-        f"    --data-binary @- -o device-cert.pem {shlex.quote(origin + '/redeem')}"
-    )
     return [
-        ("With redlatch on the device", f"redlatch enroll {shlex.quote(url)} --pin {shlex.quote(pin)}"),
-        ("With openssl and curl", curl),
+        ("With redlatch on the device", f"redlatch enroll {base}/#{token} --pin {pin}"),
+        ("With openssl and curl", "\n".join(handing.without_redlatch(base, token, pin))),
     ]
 
 
@@ -167,6 +156,7 @@ def _data(ask: Ask, link: LinkRow) -> dict[str, Any]:
         "state": state,
         "first_in": first,
         "seen": "in" if first is not None else state.word,
+        "near": ask.site.config().service.enrolment == (LOOPBACK,),
         "over": first is not None or state.word in ("withdrawn", "expired"),
         "url": "",
         "code": None,

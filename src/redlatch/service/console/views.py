@@ -79,7 +79,8 @@ def plain(status: int, title: str, why: str, advice: str) -> Response:
     """A page without the console's look, which strangers may not fetch either. The connection ends with it."""
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="color-scheme" content="light dark"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title></head>\n<body><main><h1>{escape(title)}</h1>\n<p>{escape(why)}</p>\n"
         f"<p>{escape(advice)}</p></main></body></html>\n"
     )
@@ -116,8 +117,7 @@ def static(request: Request) -> Response | None:
 
 def _here(path: str) -> str:
     """The entry of the menu that a path belongs to."""
-    first = f"/{path.split('/')[1]}"
-    return "/links" if path == "/devices/new" else first
+    return f"/{path.split('/')[1]}"
 
 
 @cache
