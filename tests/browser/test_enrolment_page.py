@@ -454,7 +454,8 @@ def test_it_fits_a_small_phone(at: Enrolling, opening: Any, scheme: str) -> None
             assert page.evaluate("document.documentElement.scrollWidth") <= 320
             for box in page.evaluate(
                 "[...document.querySelectorAll('button, a.file, .chips label')]"
-                ".map((one) => one.getBoundingClientRect()).filter((box) => box.width > 0).map((box) => box.height)"
+                ".map((one) => one.getBoundingClientRect())"
+                ".filter((box) => box.width > 0).map((box) => box.height)"
             ):
                 assert box >= 44
             picture(page, f"small-{scheme}-{name}-{step}")
