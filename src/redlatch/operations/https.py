@@ -126,6 +126,8 @@ def _post(
             if over.is_set():
                 raise TimeoutError from None
             raise
+        if over.is_set():  # what was cut off there would look complete
+            raise TimeoutError
         if len(content) > MOST:
             raise Unreachable(f"{where} answers with more than {MOST >> 10} KB", hint="this is no redlatch")
         found = {name.lower(): value for name, value in response.getheaders()}
