@@ -5,7 +5,9 @@ const assert = require("node:assert");
 const { execFileSync } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
-const page = require(process.env.REDLATCH_TEST_KEY_JS.replace("key.js", "platform.js"));
+
+const HOME = path.join(__dirname, "../../../src/redlatch/service/enrolment");
+const page = require(path.join(HOME, "static/platform.js"));
 
 const AGENTS = {
   "iPhone, Safari": ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1", {}, "ios", "iPhone", null],
@@ -45,7 +47,7 @@ test("a token is 26 characters of base32, and all else needs no server to be non
 });
 
 test("every way of every platform has its steps and its words in the page", () => {
-  const html = fs.readFileSync(path.join(path.dirname(process.env.REDLATCH_TEST_KEY_JS), "../templates/enrol.html"), "utf8");
+  const html = fs.readFileSync(path.join(HOME, "templates/enrol.html"), "utf8");
   const there = new Set(Array.from(html.matchAll(/<template id="([a-z0-9-]+)">/g), ([, id]) => id));
   const used = new Set(["step-open", "command-text", "tick-text"]);
   for (const platform of Object.keys(page.PLATFORMS)) {
