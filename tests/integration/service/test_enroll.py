@@ -414,3 +414,12 @@ def test_umask_and_environment_do_not_matter(at: Enrolling, tmp_path: Path) -> N
         os.umask(before)
     for name in ("key.pem", "key.p12", "redlatch_key.h", "enrolment.json"):
         assert mode(tmp_path / "x" / name) == 0o600
+
+
+def test_it_needs_no_store() -> None:
+    """A sensor that only gets and renews its key loads neither SQLAlchemy nor a web server."""
+    heavy = (
+        "import sys, redlatch.cli.enroll, redlatch.operations.enrolling as e; e.RENEW_BEFORE; "
+        "print(sorted({'sqlalchemy', 'starlette', 'uvicorn', 'jinja2'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", heavy], text=True) == "[]\n"
