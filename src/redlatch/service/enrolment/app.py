@@ -265,7 +265,7 @@ def answering(handler: Handler) -> Handler:
 
     async def answered(request: Request) -> Response:
         try:
-            return await handler(request)
+            response = await handler(request)
         except Refused as error:
             headers = {"retry-after": "60"} if error.status == 429 else {}
             if error.status in (413, 415):  # the rest of the body is not waited for
@@ -275,6 +275,11 @@ def answering(handler: Handler) -> Handler:
                 return Response(line, error.status, headers, "text/plain; charset=utf-8")
             document = {"error": error.code, "message": error.message, "hint": error.hint}
             return JSONResponse(document, error.status, headers)
+        if request.url.path.endswith("/arrived"):
+            # Asked every two seconds: kept alive, each page that waits would hold one of the few connections that
+            # an address may have, and a household behind one router has one address.
+            response.headers["connection"] = "close"
+        return response
 
     return answered
 
