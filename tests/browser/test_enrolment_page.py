@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from playwright.sync_api import Browser, BrowserContext, Download, Page, Playwright, Request, Route, expect
 from tests.browser.chromium import PATIENCE_MS, PROGRAM
-from tests.support.enrolling import Enrolling, enrolling
+from tests.support.enrolling import Enrolling, enrolling, file_of
 
 from redlatch.operations import devices, links
 
@@ -429,6 +429,22 @@ def test_the_tick(at: Enrolling, opening: Any) -> None:
     assert link.confirmed_at is not None
 
 
+def test_renewal_over_the_present_key(at: Enrolling, opening: Any, tmp_path: Path) -> None:
+    """The same page on the console's origin: no link, one click, a further certificate for the same device."""
+    first = at.redeem(at.invite("renewed"), "pem")
+    for ending in ("cert.pem", "key.pem"):
+        (tmp_path / ending).write_bytes(file_of(first, ending))
+    origin = f"https://localhost:{at.console_port}"
+    mine = {"origin": origin, "certPath": tmp_path / "cert.pem", "keyPath": tmp_path / "key.pem"}
+    opened = opening(f"{origin}/renew", KINDS["linux-chrome"], client_certificates=[mine])
+    expect(opened.page.get_by_role("heading", name="A new key for this device")).to_be_visible()
+    picture(opened.page, "renew")
+    opened.get()
+    password = opened.page.locator("#password").text_content() or ""
+    assert load_pkcs12(opened.save("renewed.p12"), password.encode()).key is not None
+    assert len(devices.show(at.site, "renewed").certificates) == 2
+
+
 # --- looks
 
 
@@ -454,7 +470,8 @@ def test_it_fits_a_small_phone(at: Enrolling, opening: Any, scheme: str) -> None
             assert page.evaluate("document.documentElement.scrollWidth") <= 320
             for box in page.evaluate(
                 "[...document.querySelectorAll('button, a.file, .chips label')]"
-                ".map((one) => one.getBoundingClientRect()).filter((box) => box.width > 0).map((box) => box.height)"
+                ".map((one) => one.getBoundingClientRect())"
+                ".filter((box) => box.width > 0).map((box) => box.height)"
             ):
                 assert box >= 44
             picture(page, f"small-{scheme}-{name}-{step}")

@@ -172,9 +172,10 @@ async def hand_over(
     desk: Desk, request: Request, issued: Issued, wanted: Wanted, *, link: int | None, profiles: str
 ) -> Response:
     """The answer for whoever asked. The key is in it and, for a minute, in a profile; then nowhere else."""
-    if wanted.as_text:
-        return Response(answers.text(issued), media_type=answers.PEM)
     host = request.headers.get("host", "")
+    if wanted.as_text:
+        renew = await desk.context.work(lambda: desk.context.console_url(_name_of(host)) + "/renew")
+        return Response(answers.text(issued), headers={answers.RENEW: renew}, media_type=answers.PEM)
 
     def make() -> tuple[dict[str, bytes], str, str | None]:
         with desk.site.store.read() as view:
@@ -264,7 +265,7 @@ def answering(handler: Handler) -> Handler:
 
     async def answered(request: Request) -> Response:
         try:
-            return await handler(request)
+            response = await handler(request)
         except Refused as error:
             headers = {"retry-after": "60"} if error.status == 429 else {}
             if error.status in (413, 415):  # the rest of the body is not waited for
@@ -274,6 +275,11 @@ def answering(handler: Handler) -> Handler:
                 return Response(line, error.status, headers, "text/plain; charset=utf-8")
             document = {"error": error.code, "message": error.message, "hint": error.hint}
             return JSONResponse(document, error.status, headers)
+        if request.url.path.endswith("/arrived"):
+            # Asked every two seconds: kept alive, each page that waits would hold one of the few connections that
+            # an address may have, and a household behind one router has one address.
+            response.headers["connection"] = "close"
+        return response
 
     return answered
 
@@ -285,9 +291,14 @@ def node_red_url(config: Config, host: str) -> str | None:
     """
     if config.target is None:
         return None
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    name = _name_of(host)
     own = name.lower() in config.hosts or (config.server_files is None and _is_address(name))
     return f"https://{name.lower() if own else _site_host(config)}:{config.target.listen_port}/"
+
+
+def _name_of(host: str) -> str:
+    """The Host header without its port."""
+    return host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
 
 
 def _site_host(config: Config) -> str:

@@ -130,7 +130,8 @@
   }
 
   function showWays() {
-    const found = ways(chosen("platform"), key.available);
+    // The commands are for a link; a renewal by a program is `redlatch enroll --renew`
+    const found = ways(chosen("platform"), key.available).filter((way) => !(renewing && way === "command"));
     $("ways").replaceChildren(...found.map((way, number) => {
       const label = document.createElement("label");
       const input = Object.assign(document.createElement("input"), { type: "radio", name: "way", value: way });
@@ -257,7 +258,8 @@
       use: useOf(body, Boolean(file("server-ca.pem"))),
     };
     const opening = platform !== "script" && body.next ? ["open"] : [];
-    for (const step of [...steps(platform, way, files.some((one) => one.name.startsWith("server-ca")) || (offer.root && way === "profile")), ...opening]) {
+    // Who renews came here over a connection that it trusts
+    for (const step of [...steps(platform, way, offer.root && !renewing), ...opening]) {
       const item = document.createElement("li");
       item.append(clone(`step-${step}`));
       fill(item, texts);
