@@ -104,7 +104,7 @@ def _print(
     warnings: tuple[str, ...] = (),
     force: Force | None = None,
 ) -> None:
-    from redlatch.operations import service, service_key
+    from redlatch.operations import hosts, service, service_key
 
     out = session.out
     both: dict[str, dict[str, Any]] = {}
@@ -114,10 +114,10 @@ def _print(
             "listen": choice,
             "addresses": service.addresses(choice),
             "port": port,
-            "url": service.url(site, which),
+            "url": hosts.console_url(site) if which == "console" else hosts.enrolment_url(site),
         }
     leaf = service_key.leaf(site)
-    names = service.public_names(site)
+    names = service_key.public_names(site)
     out.document(
         {
             "changed": bool(changes),
@@ -134,8 +134,7 @@ def _print(
         }
     )
     rows = [
-        (which, one["url"], _WORDS.get(one["listen"][0], " ".join(one["listen"])))
-        for which, one in both.items()
+        (which, one["url"], _WORDS.get(one["listen"][0], " ".join(one["listen"]))) for which, one in both.items()
     ]
     out.table(("WHAT", "ADDRESS", "LISTENS ON"), rows)
     out.line(f"certificate: {_certificate(present, names, leaf)}")

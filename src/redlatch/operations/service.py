@@ -11,7 +11,7 @@ from typing import Final
 from redlatch.errors import InvalidInput, UsageError
 from redlatch.operations import machine
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.service_key import own_pair, public, public_names, renew, server_pem
+from redlatch.operations.service_key import own_pair, renew, server_pem
 from redlatch.operations.site import LAN, LOOPBACK, Config, Service, Site, changing, set_config
 
 __all__ = [
@@ -21,10 +21,7 @@ __all__ = [
     "configure",
     "of",
     "plan",
-    "public",
-    "public_names",
     "server_pem",
-    "url",
 ]
 
 WORDS: Final = (LOOPBACK, LAN)
@@ -127,15 +124,6 @@ def addresses(choice: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def url(site: Site, which: str, *, host: str | None = None) -> str:
-    """The address of "console" or "enrolment" in a browser: under `host`, else the best name that it has."""
-    config = site.config()
-    choice, port = of(config.service, which)
-    if host is None:
-        host = _best_host(site, config, choice)
-    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
-
-
 def of(service: Service, which: str) -> tuple[tuple[str, ...], int]:
     """(choice, port) of "console" or "enrolment"."""
     if which == "console":
@@ -235,14 +223,3 @@ def _first_unprivileged() -> int:
         return int(_UNPRIVILEGED.read_text("ascii"))
     except (OSError, ValueError):
         return 1024
-
-
-def _best_host(site: Site, config: Config, choice: tuple[str, ...]) -> str:
-    names = public_names(site)
-    if names:
-        return names[0]
-    if choice == (LOOPBACK,):
-        return "localhost"
-    if choice == (LAN,):
-        return config.hosts[1] if len(config.hosts) > 1 else config.machine
-    return choice[0]

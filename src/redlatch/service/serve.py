@@ -89,14 +89,14 @@ class Serve:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._config = site.config()
         self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
-        self._enrolment_tls = Tls(lambda: hosts.enrolment_pem(site, self._config))
+        self._enrolment_tls = Tls(lambda: hosts.enrolment_shows(site).pem)
         self.context = Context(
             site=site,
             watch=Watch(site),
             work=self._work,
-            enrolment_url=lambda host: hosts.enrolment_url(site, self._config, host),
-            console_url=lambda host: hosts.console_url(site, self._config, host),
-            pin=lambda: hosts.pin(hosts.enrolment_pem(site, self._config)),
+            enrolment_url=lambda host: hosts.enrolment_url(site, host),
+            console_url=lambda host: hosts.console_url(site, host),
+            pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -119,7 +119,7 @@ class Serve:
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
         self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
-        self._told(hosts.console_url(self._site, self._config))
+        self._told(hosts.console_url(self._site))
         self._log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))

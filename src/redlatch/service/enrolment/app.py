@@ -31,6 +31,7 @@ from redlatch.service.enrolment.receipts import Receipts
 from redlatch.service.security import by_page
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from starlette.requests import Request
 
     from redlatch.operations.devices import Issued
@@ -57,7 +58,7 @@ class Desk:
 
     def signer(self) -> ServerPair:
         """The pair that the enrolment page shows: it signs profiles."""
-        pem = hosts.enrolment_pem(self.site, self.site.config()).read_bytes()
+        pem = hosts.enrolment_shows(self.site).pem.read_bytes()
         return server_pair(pem, pem)
 
 
@@ -147,13 +148,16 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
     with desk.site.store.read() as view:
         config = Config.of(view.site().config)
         base = roles.base_of(view, role)
+    needed = config.server_files is None
+    root = authority(desk.site, "server", signing=False).certificate if needed else None
     return {
         "device": device,
         "role": role,
         "base": base,
         "formats": list(answers.FORMATS),
-        "root": config.server_files is None,
-        "public": links.public(config),
+        "root": root is not None,
+        "root_name": None if root is None else _common_name(root),
+        "public": links.public(desk.site),
         "pin": desk.context.pin(),
         "site": _site_host(config),
         "next": node_red_url(config, host),
@@ -292,6 +296,13 @@ def _site_host(config: Config) -> str:
         return config.hosts[0]
     local = [name for name in config.hosts if name.endswith(".local")]
     return next(iter([*config.names, *local, *config.hosts]), config.machine)
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    from cryptography.x509.oid import NameOID
+
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
 
 
 def _is_address(name: str) -> bool:
