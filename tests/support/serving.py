@@ -31,7 +31,7 @@ FOLLOWS = 2.0
 
 @dataclass(frozen=True)
 class Key:
-    """A device's key: `cert_file` holds certificate and key (PEM), `p12` what a browser imports, and its password."""
+    """A device's key: `cert_file` holds certificate and key (PEM), `p12` what a browser imports with its password."""
 
     issued: Issued
     cert_file: Path

@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(autouse=True)
-def _as_before(running: Served) -> Iterator[None]:
+def _as_before(running: Served) -> None:
     """Each test begins with a service that runs, without open links and with a closed enrolment port."""
     assert running.process is not None
     if running.process.poll() is not None:
@@ -41,7 +41,6 @@ def _as_before(running: Served) -> Iterator[None]:
     for link in links.open_links(running.site):
         links.withdraw(running.site, link.id)
     running.enrolment_is("closed")
-    yield
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,8 @@ def test_it_closes_when_a_link_expires(running: Served) -> None:
     """Nobody does anything; its time is over (the shortest is 30 s: its end is brought nearer in the store)."""
     link = running.invite("sensor 4", "--role", "thing", "--trust-lan", "--valid", "30s")
     running.enrolment_is("open")
-    with closing(sqlite3.connect(running.house.settings.database, timeout=20)) as store:
-        with store:
-            store.execute("UPDATE links SET expires_at = ? WHERE id = ?", (int(time.time()) + 1, link.number))
+    with closing(sqlite3.connect(running.house.settings.database, timeout=20)) as store, store:
+        store.execute("UPDATE links SET expires_at = ? WHERE id = ?", (int(time.time()) + 1, link.number))
     until(lambda: not is_open(running.enrolment_port), seconds=1 + FOLLOWS, what="the port's end")
 
 
@@ -189,7 +187,7 @@ def state(served: Served, number: int) -> str:
 
 
 def test_killed_it_leaves_the_door_as_it_was(running: Served) -> None:
-    """Node-RED goes on enforcing, also what the command line changes meanwhile; a restart goes on with the links."""
+    """Node-RED goes on enforcing, also what the command line changes meanwhile; a restart goes on with links."""
     phone, lost = running.key("phone"), running.key("lost phone")
     link = running.invite("for later")
     running.enrolment_is("open")
