@@ -1,7 +1,7 @@
 """The whole way of a computer with Chromium, and back: invited, enrolled, in the editor, revoked in the console.
 
-Nothing is prepared: the browser knows neither server nor key, and its person does what the page says. What one does
-in Chromium's certificate manager is done with NSS's own tools, in the store of this one browser.
+Nothing is prepared: the browser knows neither server nor key, and its person does what the page says. What one
+does in Chromium's certificate manager is done with NSS's own tools, in the store of this one browser.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from tests.support.clients import request
 from tests.support.nodered import VERSIONS
 from tests.support.serving import Key, Served
 from tests.support.wait import until
-
-from redlatch.engines.nodered import claims
 
 # Each on its own Node-RED, and what the page says of it
 WAYS: Final = {"5.0": "page", "4.1": "p12"}
@@ -86,14 +84,6 @@ def enrol(page: Page, browser: Chromium, served: Served, name: str, way: str) ->
     browser.trust(saved(page, "crt"))
 
 
-def connected(served: Served, name: str) -> list[claims.Connection]:
-    """The device's websockets, by Node-RED's word."""
-    found = claims.read_connections(served.house.settings, served.site.target().uid) or []
-    with served.site.store.read() as view:
-        (device,) = [one for one in view.devices() if one.name == name]
-    return [one for one in found if one.device_id == device.id and one.websocket]
-
-
 def shows_debug_message(page: Page, served: Served, owner: Key) -> bool:
     """Somebody asks a flow until this page's debug sidebar hears of it, which takes a working /comms."""
     message = page.locator(DEBUG_MESSAGE, has_text="by-ann").first
@@ -138,7 +128,7 @@ def test_from_the_invitation_to_the_editor_and_out_again(
         assert editor.evaluate("RED.settings.user.permissions") == "read"
         page.locator("#tick").get_by_text(f"{name} is in.").wait_for()
         keep(page, f"enrolled-{served.version}-light-1280")
-        until(lambda: connected(served, name), what="Node-RED's word of the websocket")
+        until(lambda: served.websockets(name), what="Node-RED's word of the websocket")
 
         listed = console.locator("tr", has_text=name)
         until(lambda: "connection" in cell(console, served, listed, "Open now"), what="the list's word of it")
@@ -151,7 +141,7 @@ def test_from_the_invitation_to_the_editor_and_out_again(
         outcome = console.locator("#outcome")
         outcome.get_by_text(re.compile(r"\d+ connections? closed \d+ ms later")).wait_for()
         keep(console, f"change-{served.version}-light-1280")
-        until(lambda: not connected(served, name), what="the websocket's end in Node-RED's word")
+        until(lambda: not served.websockets(name), what="the websocket's end in Node-RED's word")
 
         with pytest.raises(Error, match="net::ERR_"):
             editor.reload()

@@ -19,6 +19,7 @@ from tests.integration.operations.conftest import House
 from tests.support.nodered import NodeRed, Version, free_port, write_settings
 from tests.support.wait import until
 
+from redlatch.engines.nodered import claims
 from redlatch.operations import devices, service
 from redlatch.operations.devices import Issued
 from redlatch.operations.site import Site, authority
@@ -31,7 +32,7 @@ FOLLOWS = 2.0
 
 @dataclass(frozen=True)
 class Key:
-    """A device's key: `cert_file` holds certificate and key (PEM), `p12` what a browser imports with its password."""
+    """A device's key: `cert_file` holds certificate and key (PEM), `p12` what a browser imports, with password."""
 
     issued: Issued
     cert_file: Path
@@ -114,6 +115,13 @@ class Served:
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         ca = [issued.server_ca] if issued.server_ca is not None else []
         return Key(issued, path, (pkcs12(issued.key, issued.certificate, ca, name, password), password))
+
+    def websockets(self, name: str) -> list[claims.Connection]:
+        """The open ones of the device of that name, by Node-RED's word."""
+        found = claims.read_connections(self.house.settings, self.site.target().uid) or []
+        with self.site.store.read() as view:
+            (device,) = [one for one in view.devices() if one.name == name]
+        return [one for one in found if one.device_id == device.id and one.websocket]
 
     # --- the command line
 
