@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -17,11 +18,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from redlatch.errors import EngineError, RedlatchError
+from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.operations import hosts, links, notices, service
 from redlatch.operations.site import Site
 from redlatch.service import enrolment, listener
@@ -30,6 +31,9 @@ from redlatch.service.context import Context
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
+
+if TYPE_CHECKING:
+    from redlatch.store import LinkRow
 
 T = TypeVar("T")
 
@@ -154,14 +158,25 @@ class Serve:
                 if self._taken != error.message:
                     self._log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
                 self._taken = error.message
+                if _somebody_listens(error):
+                    await self._work(lambda: self._end(found))
                 return
             self._taken = ""
             self._log.info("enrolment is open", links=len(found), port=chosen.enrolment_port)
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
-            await self._enrolment.close()
+            await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             self._log.info("enrolment is closed")
+
+    def _end(self, found: Sequence[LinkRow]) -> None:
+        """Ends links whose address leads to somebody else: a flow that listens there could show a page like ours,
+        under Node-RED's own certificate, and take the link of whoever opens it.
+        """
+        for one in found:
+            with contextlib.suppress(Conflict):  # used, or withdrawn, meanwhile
+                links.withdraw(self._site, one.id)
+                self._log.warning("a link was withdrawn: its port is somebody else's", link=one.id)
 
     async def _watch(self, stop: asyncio.Event) -> None:
         """Reads what Node-RED says."""
@@ -211,6 +226,12 @@ def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
         return listener.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
         raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
+
+
+def _somebody_listens(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None and error.errno == errno.EADDRINUSE
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

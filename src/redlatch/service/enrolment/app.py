@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Request"], Awaitable[Response]]
 _STATUS = {Refusal.WRONG: 403, Refusal.AWAY: 403, Refusal.PINNED: 403}
-#: Seconds that the port stays open for a page: while its person is away in the settings of a phone, and after each
-#: time that it asked.
+#: Seconds that the port stays open for a page: while its person is away in the settings of a phone, after each
+#: time that it asked, and when it was told that its device is in.
 _HOLD = 300.0
 _HOLD_ASKED = 60.0
+_HOLD_IN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +100,17 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
                 key_kind=wanted.key,
             )
 
-        try:
-            done = await work(redeem)
-        except links.LinkRefused as error:
-            raise refused(error, peer) from error
-        except RedlatchError as error:
-            raise failed(error, peer) from error
-        _log().info(
-            "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
-        )
-        if not wanted.as_text:
-            context.hold_enrolment(_HOLD)
-        return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
+        with context.holding_enrolment():
+            try:
+                done = await work(redeem)
+            except links.LinkRefused as error:
+                raise refused(error, peer) from error
+            except RedlatchError as error:
+                raise failed(error, peer) from error
+            _log().info(
+                "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
+            )
+            return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
 
     async def received(request: Request) -> Response:
         receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
@@ -119,10 +119,6 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
         if (number := receipt.link) is not None:
             await work(lambda: links.confirmed(site, number))
         return Response(status_code=204)
-
-    async def arrived(request: Request) -> Response:
-        context.hold_enrolment(_HOLD_ASKED)
-        return await has_arrived(desk)(request)
 
     async def page(_request: Request) -> Response:
         return Response(pages.render(), media_type="text/html; charset=utf-8")
@@ -138,7 +134,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
                 ("POST", "/offer"): offered,
                 ("POST", "/redeem"): redeemed,
                 ("POST", "/received"): received,
-                ("POST", "/arrived"): arrived,
+                ("POST", "/arrived"): has_arrived(desk),
                 ("GET", "/profile/{ticket}"): fetched(desk),
                 ("GET", "/root.crt"): root,
                 ("GET", "/root.mobileconfig"): root,
@@ -192,6 +188,8 @@ async def hand_over(
         ((name, content),) = made.items()
         profile = profiles + desk.receipts.lay_out(name, content)
     receipt = desk.receipts.give(link, issued.fingerprint, issued.certificate.not_valid_before_utc)
+    if link is not None:
+        desk.context.hold_enrolment(receipt, _HOLD)
     return JSONResponse(
         answers.answer(issued, made, password, receipt=receipt, next_url=next_url, profile=profile)
     )
@@ -201,10 +199,13 @@ def has_arrived(desk: Desk) -> Handler:
     """POST {"receipt"}: whether the device got in with the key that this receipt is for."""
 
     async def handler(request: Request) -> Response:
-        receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
+        shown = answers.text_of(await answers.document_of(request), "receipt")
+        receipt = desk.receipts.find(shown)
         if receipt is None:
             raise Refused(404, "unknown-receipt", "this receipt is not known")
         seen = desk.context.watch.let_in(receipt.fingerprint, receipt.since)
+        if receipt.link is not None:
+            desk.context.hold_enrolment(shown, _HOLD_ASKED if seen is None else _HOLD_IN)
         if seen is None:
             return JSONResponse({"in": False, "at": None, "from": None})
         return JSONResponse({"in": True, "at": seen.at.isoformat(), "from": seen.address})
