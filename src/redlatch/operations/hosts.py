@@ -79,7 +79,7 @@ def pin(pem: Path) -> str:
 def _best(config: Config, listening: Sequence[str], pem: Path) -> str:
     found = likely(service.addresses(listening))
     known = config.service.server_files is not None or config.server_files is not None
-    names = dns_names(_leaf(pem)) if known else []
+    names = dns_names(_leaf(pem)) if known and pem.exists() else []
     return (names or found)[0]
 
 
