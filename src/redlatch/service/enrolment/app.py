@@ -263,6 +263,8 @@ def answering(handler: Handler) -> Handler:
             return await handler(request)
         except Refused as error:
             headers = {"retry-after": "60"} if error.status == 429 else {}
+            if error.status in (413, 415):  # the rest of the body is not waited for
+                headers["connection"] = "close"
             if answers.media_type(request) == answers.PKCS10:
                 line = f"{error.message}: {error.hint}\n" if error.hint else f"{error.message}\n"
                 return Response(line, error.status, headers, "text/plain; charset=utf-8")
