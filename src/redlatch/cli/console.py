@@ -105,7 +105,6 @@ def _print(
     from redlatch.operations import hosts, service, service_key
 
     out = session.out
-    config = site.config()
     urls = {"console": hosts.console_url(site), "enrolment": hosts.enrolment_url(site)}
     restarted = service.restart(site) if done is not None and done.changes else ""
     both: dict[str, dict[str, Any]] = {}

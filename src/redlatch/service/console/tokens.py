@@ -44,7 +44,6 @@ def new_form(ask: Ask) -> Page:
 
 
 def _form(ask: Ask, said: dict[str, Any], error: RedlatchError | None = None, *, trust: bool = False) -> Page:
-    config = ask.site.config()
     known = None
     if said["name"]:
         with ask.site.store.read() as view:
