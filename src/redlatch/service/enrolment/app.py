@@ -87,7 +87,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
         return JSONResponse(about | {"expires": link.expires_at.isoformat(), "pinned": link.pinned})
 
     async def redeemed(request: Request) -> Response:
-        wanted = await answers.wanted(request)
+        wanted = await ready(desk, await answers.wanted(request))
         peer = peer_of(request)
 
         def redeem() -> links.Redeemed:
@@ -162,6 +162,19 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
         "site": _site_host(config),
         "next": node_red_url(config, host),
     }
+
+
+async def ready(desk: Desk, wanted: Wanted) -> Wanted:
+    """Makes sure, before a link is used up, that its answer can be made: a profile takes a signature."""
+    if wanted.kind == "mobileconfig":
+        try:
+            await desk.context.work(desk.signer)
+        except (OSError, RedlatchError) as error:
+            _log().error("no profile can be signed", why=getattr(error, "message", str(error)))
+            raise Refused(
+                500, "no-profile", "the server cannot make a profile just now", "take the .p12 file instead"
+            ) from error
+    return wanted
 
 
 async def hand_over(
@@ -267,7 +280,8 @@ def answering(handler: Handler) -> Handler:
     async def answered(request: Request) -> Response:
         try:
             response = await handler(request)
-        except Refused as error:
+        except (Refused, RedlatchError) as raised:
+            error = raised if isinstance(raised, Refused) else failed(raised, peer_of(request))
             headers = {"retry-after": "60"} if error.status == 429 else {}
             if error.status in (413, 415):  # the rest of the body is not waited for
                 headers["connection"] = "close"

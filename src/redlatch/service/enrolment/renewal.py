@@ -28,6 +28,7 @@ from redlatch.service.enrolment.app import (
     has_arrived,
     offer,
     peer_of,
+    ready,
     routes,
     static,
 )
@@ -64,7 +65,7 @@ def renewal(context: Context, *, clock: Callable[[], float] = time.monotonic) ->
 
     async def renewed(request: Request) -> Response:
         device = await device_of(request)
-        wanted = await answers.wanted(request)
+        wanted = await ready(desk, await answers.wanted(request))
         site = replace(context.site, actor=f"console: {device.name}")
         try:
             issued = await context.work(
