@@ -1,8 +1,8 @@
 """The service's log: one event a line on stderr, where systemd's journal takes it.
 
-For a person on a terminal as `time level event name=value ...`, else as a JSON object. Whatever stands in a value is
-spelled out, so that nothing a device or the network names can begin a line of its own or steer a terminal. (structlog
-does this too, at 6 MB and 40 ms: a tenth of what the service may take.)
+For a person on a terminal as `time level event name=value ...`, else as a JSON object. Whatever stands in a value
+is spelled out, so that nothing a device or the network names can begin a line of its own or steer a terminal.
+(structlog does this too, at 6 MB and 40 ms: a tenth of what the service may take.)
 """
 
 from __future__ import annotations
