@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from redlatch.engines.nodered import dropin
 from redlatch.errors import InvalidInput, UsageError
 from redlatch.operations import machine
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.service_key import own_pair, renew, server_pem
 from redlatch.operations.site import LAN, LOOPBACK, Config, Service, Site, changing, set_config
+from redlatch.settings import SYSTEM_HOME
 
 __all__ = [
     "Configured",
@@ -24,6 +26,7 @@ __all__ = [
     "server_pem",
 ]
 
+UNIT: Final = "redlatch.service"
 WORDS: Final = (LOOPBACK, LAN)
 OWN: Final = ()  # server_files: back to a certificate of the site's own CA
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -40,7 +43,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What was changed, in words, and how far it got. The service follows within seconds, without a restart."""
+    """What was changed, in words, and how far it got; a service that runs listens there after `restart`."""
 
     service: Service
     changes: tuple[str, ...]
@@ -129,6 +132,13 @@ def of(service: Service, which: str) -> tuple[tuple[str, ...], int]:
     if which == "console":
         return service.console, service.console_port
     return service.enrolment, service.enrolment_port
+
+
+def restart(site: Site) -> str:
+    """Has a service that runs listen where it was told to; in words what was done, or what a person has to do."""
+    if site.settings.home == SYSTEM_HOME and dropin.try_restart(UNIT):
+        return f"{UNIT} was restarted"
+    return "it counts from the next start of redlatch serve"
 
 
 # --- checks

@@ -18,14 +18,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import structlog
+from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.operations import hosts, links, notices, service
 from redlatch.operations.site import Site
-from redlatch.service import enrolment, listener
+from redlatch.service import enrolment, listener, log
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
 from redlatch.service.origin import Origin, server_context
@@ -43,7 +41,7 @@ _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
 _REMIND = 600.0
 #: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
-_THREADS = 8
+_THREADS = 4
 
 
 class Tls:
@@ -73,7 +71,7 @@ class Tls:
                     f"cannot serve: {getattr(error, 'message', None) or str(error).lower()}",
                     hint="`redlatch refresh` writes the certificates anew",
                 ) from error
-            structlog.get_logger().warning("tls kept as it was", why=str(error))
+            log.warning("tls kept as it was", why=str(error))
 
     def context(self) -> ssl.SSLContext:
         """What the next handshake is done with."""
@@ -89,7 +87,6 @@ class Serve:
         """`told(text)` hears once, in words, where it listens."""
         self._site = site
         self._told = told
-        self._log = structlog.get_logger()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._config = site.config()
         self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
@@ -124,7 +121,7 @@ class Serve:
         chosen = self._config.service
         self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
         self._told(hosts.console_url(self._site))
-        self._log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
+        log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
         finally:
@@ -142,7 +139,7 @@ class Serve:
                 await self._work(self._console_tls.refresh)
                 await self._follow_links()
             except RedlatchError as error:
-                self._log.error("cannot follow the store", why=error.message)
+                log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
 
     async def _follow_links(self) -> None:
@@ -156,18 +153,18 @@ class Serve:
                 self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
             except RedlatchError as error:
                 if self._taken != error.message:
-                    self._log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
+                    log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
                 self._taken = error.message
                 if _somebody_listens(error):
                     await self._work(lambda: self._end(found))
                 return
             self._taken = ""
-            self._log.info("enrolment is open", links=len(found), port=chosen.enrolment_port)
+            log.info("enrolment is open", links=len(found), port=chosen.enrolment_port)
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
-            self._log.info("enrolment is closed")
+            log.info("enrolment is closed")
 
     def _end(self, found: Sequence[LinkRow]) -> None:
         """Ends links whose address leads to somebody else: a flow that listens there could show a page like ours,
@@ -176,7 +173,7 @@ class Serve:
         for one in found:
             with contextlib.suppress(Conflict):  # used, or withdrawn, meanwhile
                 links.withdraw(self._site, one.id)
-                self._log.warning("a link was withdrawn: its port is somebody else's", link=one.id)
+                log.warning("a link was withdrawn: its port is somebody else's", link=one.id)
 
     async def _watch(self, stop: asyncio.Event) -> None:
         """Reads what Node-RED says."""
@@ -184,7 +181,7 @@ class Serve:
             try:
                 await self._work(self.context.watch.look)
             except RedlatchError as error:
-                self._log.warning("cannot read what node-red says", why=error.message)
+                log.warning("cannot read what node-red says", why=error.message)
             await _pause(stop, TICK * _TICKS_PER_LOOK)
 
     async def _remind(self, stop: asyncio.Event) -> None:
@@ -193,16 +190,16 @@ class Serve:
             try:
                 await self._work(lambda: service.server_pem(self._site))
                 for one in await self._work(lambda: notices.send(self._site)):
-                    self._log.warning("a certificate ends", **one)
+                    log.warning("a certificate ends", **one)
             except RedlatchError as error:
-                self._log.error("cannot say what ends soon", why=error.message)
+                log.error("cannot say what ends soon", why=error.message)
             await _pause(stop, _REMIND)
 
     async def _work(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _refused(self, origin: str, address: str, why: str) -> None:
-        self._log.info("handshake refused", origin=origin, address=address, why=why)
+        log.info("handshake refused", origin=origin, address=address, why=why)
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
@@ -261,18 +258,3 @@ def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
         await Serve(site, told=told).run(stop)
 
     listener.run(main())
-
-
-def log_to(stream: Any, *, terminal: bool) -> None:
-    """One line an event: for a person on a terminal, else JSON, in which nothing can begin a line of its own."""
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=False) if terminal else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(stream),
-    )

@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.clients import Connection, Refused, Response, request
 from tests.support.enrolling import Enrolling, enrolling, file_of, make_csr
 
-from redlatch.operations import devices, links
+from redlatch.operations import devices, hosts, links
 from redlatch.operations.site import authority
 from redlatch.pki import keys
 from redlatch.pki.bundles import pem_files
@@ -117,6 +117,18 @@ def test_profile(at: Enrolling, name: str, tmp_path: Path) -> None:
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
     assert request(at.port, "GET", ticket).status == 404
     assert request(at.port, "GET", "/profile/" + "a" * 22).status == 404
+
+
+def test_a_profile_that_cannot_be_signed_uses_nothing_up(
+    at: Enrolling, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The server's key is looked at before the link is: afterwards the link still gives a .p12."""
+    token = at.invite(name)
+    with monkeypatch.context() as broken:
+        broken.setattr(hosts, "enrolment_shows", lambda _: hosts.Shown(tmp_path / "missing", ()))
+        answer = at.redeem(token, "mobileconfig")
+    assert (answer.status, answer.json()["error"]) == (500, "no-profile")
+    assert at.redeem(token).status == 200
 
 
 def test_own_key_of_a_page(at: Enrolling, name: str) -> None:

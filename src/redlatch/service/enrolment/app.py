@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -23,6 +22,7 @@ from redlatch.operations import hosts, links, roles
 from redlatch.operations.site import Config, Site, authority
 from redlatch.pki import mobileconfig
 from redlatch.pki.certificates import ServerPair, server_pair
+from redlatch.service import log
 from redlatch.service.context import Context
 from redlatch.service.enrolment import answers, pages
 from redlatch.service.enrolment.answers import Refused, Wanted
@@ -69,7 +69,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
     guesses = Guesses(clock)
 
     def refused(error: links.LinkRefused, peer: str) -> Refused:
-        _log().info("link refused", peer=peer, why=error.refusal.value)
+        log.info("link refused", peer=peer, why=error.refusal.value)
         if error.refusal is Refusal.WRONG and guesses.wrong(peer):
             return Refused(429, "too-many", "too many wrong links came from this address", "wait a minute")
         return Refused(_STATUS.get(error.refusal, 410), error.refusal.value, error.message, error.hint)
@@ -87,7 +87,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
         return JSONResponse(about | {"expires": link.expires_at.isoformat(), "pinned": link.pinned})
 
     async def redeemed(request: Request) -> Response:
-        wanted = await answers.wanted(request)
+        wanted = await ready(desk, await answers.wanted(request))
         peer = peer_of(request)
 
         def redeem() -> links.Redeemed:
@@ -107,7 +107,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
                 raise refused(error, peer) from error
             except RedlatchError as error:
                 raise failed(error, peer) from error
-            _log().info(
+            log.info(
                 "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
             )
             return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
@@ -162,6 +162,19 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
         "site": _site_host(config),
         "next": node_red_url(config, host),
     }
+
+
+async def ready(desk: Desk, wanted: Wanted) -> Wanted:
+    """Makes sure, before a link is used up, that its answer can be made: a profile takes a signature."""
+    if wanted.kind == "mobileconfig":
+        try:
+            await desk.context.work(desk.signer)
+        except (OSError, RedlatchError) as error:
+            log.error("no profile can be signed", why=getattr(error, "message", str(error)))
+            raise Refused(
+                500, "no-profile", "the server cannot make a profile just now", "take the .p12 file instead"
+            ) from error
+    return wanted
 
 
 async def hand_over(
@@ -241,7 +254,7 @@ async def static(request: Request) -> Response:
 
 def failed(error: RedlatchError, peer: str) -> Refused:
     """The words for a failure that used nothing up; what is wrong with the machine itself is not the network's."""
-    _log().warning("no key was made", peer=peer, code=error.code, why=error.message)
+    log.warning("no key was made", peer=peer, code=error.code, why=error.message)
     if isinstance(error, InvalidInput):
         return Refused.of(error, 400)
     if isinstance(error, Conflict):
@@ -267,7 +280,8 @@ def answering(handler: Handler) -> Handler:
     async def answered(request: Request) -> Response:
         try:
             response = await handler(request)
-        except Refused as error:
+        except (Refused, RedlatchError) as raised:
+            error = raised if isinstance(raised, Refused) else failed(raised, peer_of(request))
             headers = {"retry-after": "60"} if error.status == 429 else {}
             if error.status in (413, 415):  # the rest of the body is not waited for
                 headers["connection"] = "close"
@@ -322,10 +336,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _log() -> Any:
-    return structlog.get_logger()
 
 
 def _root(desk: Desk, path: str) -> Response:
