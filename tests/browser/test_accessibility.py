@@ -121,11 +121,12 @@ def inhabited(served: Served, owner: Key) -> dict[str, Any]:
     site = served.site
     phone = devices.add(site, "Bärt's phone <b>", role="viewer", owner="Bart").device
     devices.add(site, "greenhouse sensor", role="thing", days=12)
-    devices.add(site, "a-name-without-any-space-that-is-as-long-as-names-may-be-64-chars", role="user")
+    devices.add(site, "w" * 64, role="user")
     lost = devices.add(site, "lost tablet", role="user", owner="Carla").device
     devices.revoke(site, lost.name, reason="left in the train")
-    roles.add(site, "family", "user")
-    networks.add(site, "attic", "192.168.7.0/24\n192.168.8.20 # wall tablet\nfd00:1::/64")
+    roles.add(site, "family", like="user")
+    entries = ["192.168.7.0/24", "192.168.8.20 # wall tablet", "fd00:1::/64"]
+    networks.add(site, "attic", entries, resolver=lambda _: {})
     (link,) = links.invite(site, [links.Wanted("kitchen tablet", "user", "Ann")], trust_lan=True)
     for path in ("/", "/flows", "/lights", "/nowhere", "/settings"):
         request(served.port, "GET", path, owner)
