@@ -14,7 +14,7 @@ from redlatch.cli.session import Session
 from redlatch.errors import UsageError
 
 if TYPE_CHECKING:
-    from redlatch.operations.publishing import Force
+    from redlatch.operations.service import Configured
     from redlatch.operations.site import Service, Site
 
 _WORDS = {"loopback": "this machine only", "lan": "this machine and its private networks"}
@@ -82,7 +82,7 @@ def console(
     else:
         session.confirm("Change this?", yes=yes)
     done = service.configure(site, **told)
-    _print(session, site, done.service, done.changes, done.warnings, done.force)
+    _print(session, site, done.service, done)
 
 
 def _files(cert: Path | None, key: Path | None, *, without: bool) -> tuple[str, ...] | None:
@@ -100,13 +100,13 @@ def _print(
     session: Session,
     site: Site,
     present: Service,
-    changes: tuple[str, ...] = (),
-    warnings: tuple[str, ...] = (),
-    force: Force | None = None,
+    done: Configured | None = None,
 ) -> None:
-    from redlatch.operations import service, service_key
+    from redlatch.operations import hosts, service, service_key
 
     out = session.out
+    urls = {"console": hosts.console_url(site), "enrolment": hosts.enrolment_url(site)}
+    restarted = service.restart(site) if done is not None and done.changes else ""
     both: dict[str, dict[str, Any]] = {}
     for which in ("console", "enrolment"):
         choice, port = service.of(present, which)
@@ -114,14 +114,14 @@ def _print(
             "listen": choice,
             "addresses": service.addresses(choice),
             "port": port,
-            "url": service.url(site, which),
+            "url": urls[which],
         }
     leaf = service_key.leaf(site)
-    names = service.public_names(site)
+    names = service_key.public_names(site)
     out.document(
         {
-            "changed": bool(changes),
-            "changes": changes,
+            "changed": done is not None and bool(done.changes),
+            "changes": done.changes if done is not None else (),
             **both,
             "certificate": {
                 "public": bool(names),
@@ -129,8 +129,9 @@ def _print(
                 "not_after": leaf.not_valid_after_utc if leaf is not None else None,
                 "server_files": present.server_files,
             },
-            "warnings": warnings,
-            "force": force.as_dict() if force is not None else None,
+            "warnings": done.warnings if done is not None else (),
+            "restart": restarted,
+            "force": done.force.as_dict() if done is not None else None,
         }
     )
     rows = [
@@ -138,8 +139,10 @@ def _print(
     ]
     out.table(("WHAT", "ADDRESS", "LISTENS ON"), rows)
     out.line(f"certificate: {_certificate(present, names, leaf)}")
-    if force is not None:
-        print_force(out, force)
+    if restarted:
+        out.line(restarted)
+    if done is not None:
+        print_force(out, done.force)
 
 
 def _certificate(present: Service, names: tuple[str, ...], leaf: Any) -> str:

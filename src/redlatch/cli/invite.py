@@ -196,9 +196,9 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
     from redlatch.operations.site import LOOPBACK
 
     link, out = made.link, session.out
-    base = hosts.enrolment_url(site, config)
+    base = hosts.enrolment_url(site)
     url = f"{base}/#{made.token}"
-    pin = hosts.pin(hosts.enrolment_pem(site, config))
+    pin = hosts.pin(hosts.enrolment_shows(site).pem)
     out.document(
         {"event": "link", "link": link.id, "device": link.name, "role": link.role, "url": url, "pin": pin}
         | {"expires": link.expires_at, "pinned": link.pinned, "remote": link.remote}
@@ -235,7 +235,7 @@ def _write_sheet(session: Session, site: Site, config: Config, sheet: Path, made
     from redlatch.cli.sheet import page
     from redlatch.operations import hosts
 
-    base = hosts.enrolment_url(site, config)
+    base = hosts.enrolment_url(site)
     write_new(sheet, page(made, base, config.machine).encode(), mode=0o600, owner=sudo_owner())
     out = session.out
     out.document(

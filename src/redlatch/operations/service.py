@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from redlatch.engines.nodered import dropin
 from redlatch.errors import InvalidInput, UsageError
 from redlatch.operations import machine
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.service_key import own_pair, public, public_names, renew, server_pem
+from redlatch.operations.service_key import own_pair, renew, server_pem
 from redlatch.operations.site import LAN, LOOPBACK, Config, Service, Site, changing, set_config
+from redlatch.settings import SYSTEM_HOME
 
 __all__ = [
     "Configured",
@@ -21,12 +23,10 @@ __all__ = [
     "configure",
     "of",
     "plan",
-    "public",
-    "public_names",
     "server_pem",
-    "url",
 ]
 
+UNIT: Final = "redlatch.service"
 WORDS: Final = (LOOPBACK, LAN)
 OWN: Final = ()  # server_files: back to a certificate of the site's own CA
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -43,7 +43,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What was changed, in words, and how far it got. The service follows within seconds, without a restart."""
+    """What was changed, in words, and how far it got; a service that runs listens there after `restart`."""
 
     service: Service
     changes: tuple[str, ...]
@@ -127,20 +127,18 @@ def addresses(choice: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def url(site: Site, which: str, *, host: str | None = None) -> str:
-    """The address of "console" or "enrolment" in a browser: under `host`, else the best name that it has."""
-    config = site.config()
-    choice, port = of(config.service, which)
-    if host is None:
-        host = _best_host(site, config, choice)
-    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
-
-
 def of(service: Service, which: str) -> tuple[tuple[str, ...], int]:
     """(choice, port) of "console" or "enrolment"."""
     if which == "console":
         return service.console, service.console_port
     return service.enrolment, service.enrolment_port
+
+
+def restart(site: Site) -> str:
+    """Has a service that runs listen where it was told to; in words what was done, or what a person has to do."""
+    if site.settings.home == SYSTEM_HOME and dropin.try_restart(UNIT):
+        return f"{UNIT} was restarted"
+    return "it counts from the next start of redlatch serve"
 
 
 # --- checks
@@ -235,14 +233,3 @@ def _first_unprivileged() -> int:
         return int(_UNPRIVILEGED.read_text("ascii"))
     except (OSError, ValueError):
         return 1024
-
-
-def _best_host(site: Site, config: Config, choice: tuple[str, ...]) -> str:
-    names = public_names(site)
-    if names:
-        return names[0]
-    if choice == (LOOPBACK,):
-        return "localhost"
-    if choice == (LAN,):
-        return config.hosts[1] if len(config.hosts) > 1 else config.machine
-    return choice[0]

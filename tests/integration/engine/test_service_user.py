@@ -345,6 +345,23 @@ def test_root_gives_nothing_away_that_has_another_name(home: Home, treasure: Pat
     assert rights(treasure) == before
 
 
+def test_a_file_of_roots_among_the_claims_stays_roots(home: Home) -> None:
+    """Whatever Node-RED's user could get moved into its folder, it does not become its own by that."""
+    other = home.settings.spool / "other"
+    other.write_text("root's")
+    other.chmod(0o600)
+    layout.bring(home.settings, home.site().target())
+    state = other.stat()
+    assert (state.st_uid, stat.S_IMODE(state.st_mode)) == (0, 0o600)
+
+
+def test_no_lock_is_taken_on_what_a_link_names(home: Home, treasure: Path) -> None:
+    """Else the service's user could have root's commands wait for any file's lock."""
+    call_as(home.service, lambda: swap(home.settings.lock, treasure / "kept"))
+    with pytest.raises(FileProblem), exclusive(home.settings):
+        pass
+
+
 # --- from the layout of before
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import plistlib
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +25,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.clients import Connection, Refused, Response, request
 from tests.support.enrolling import Enrolling, enrolling, file_of, make_csr
 
-from redlatch.operations import devices, links
+from redlatch.operations import devices, hosts, links
+from redlatch.operations.site import authority
 from redlatch.pki import keys
 from redlatch.pki.bundles import pem_files
-from redlatch.pki.certificates import fingerprint, load_certificates
+from redlatch.pki.certificates import certificate_pem, fingerprint, load_certificates
 from redlatch.pki.keys import load_private_key
 
 PAGE = {"Origin": "https://localhost:{}", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
@@ -92,7 +94,7 @@ def test_pem(at: Enrolling, name: str) -> None:
     assert len(answer.json()["files"]) == 3
 
 
-def test_profile(at: Enrolling, name: str) -> None:
+def test_profile(at: Enrolling, name: str, tmp_path: Path) -> None:
     """In the answer, and once under its ticket; a second time, or asked for by HEAD, there is nothing."""
     answer = at.redeem(at.invite(name), "mobileconfig")
     ticket = answer.json()["profile"]
@@ -108,8 +110,25 @@ def test_profile(at: Enrolling, name: str) -> None:
         "com.apple.security.pkcs12",
         "com.apple.security.root",
     ]
+    signed, root = tmp_path / "signed", tmp_path / "root"
+    signed.write_bytes(fetched.body)
+    root.write_bytes(certificate_pem(authority(at.site, "server", signing=False).certificate))
+    check = ["openssl", "cms", "-verify", "-inform", "DER", "-in", signed, "-CAfile", root, "-purpose", "any"]
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
     assert request(at.port, "GET", ticket).status == 404
     assert request(at.port, "GET", "/profile/" + "a" * 22).status == 404
+
+
+def test_a_profile_that_cannot_be_signed_uses_nothing_up(
+    at: Enrolling, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The server's key is looked at before the link is: afterwards the link still gives a .p12."""
+    token = at.invite(name)
+    with monkeypatch.context() as broken:
+        broken.setattr(hosts, "enrolment_shows", lambda _: hosts.Shown(tmp_path / "missing", ()))
+        answer = at.redeem(token, "mobileconfig")
+    assert (answer.status, answer.json()["error"]) == (500, "no-profile")
+    assert at.redeem(token).status == 200
 
 
 def test_own_key_of_a_page(at: Enrolling, name: str) -> None:
@@ -191,6 +210,8 @@ def test_the_tick_comes_when_the_device_does(at: Enrolling, name: str) -> None:
     at.let_in(answer.json()["fingerprint"])
     assert at.post("/arrived", receipt).json()["from"] == "192.168.1.23"
     assert at.post("/arrived", {"receipt": "x"}).status == 404
+    # Many pages of one household wait at the same time, and an address may have few connections
+    assert at.post("/arrived", receipt, headers={"Connection": "keep-alive"}).headers["connection"] == "close"
     assert at.context.enrolment_held
 
 

@@ -221,6 +221,17 @@ def unit_state(unit: str) -> UnitState | None:
     )
 
 
+def try_restart(unit: str) -> bool:
+    """Restarts a unit if it runs, as root under systemd; whether it did. EngineError when it does not come up."""
+    state = unit_state(unit) if os.geteuid() == 0 else None
+    if state is None or state.active not in ("active", "activating"):
+        return False
+    run = _systemctl("restart", unit)
+    if run.returncode != 0:
+        raise EngineError(f"{unit} did not restart", hint=f"look at: journalctl -u {unit} -n 50")
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Restart:
     """Whether Node-RED was restarted, and the command that does it (for a person, or as it was run)."""

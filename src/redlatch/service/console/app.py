@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
 
 from redlatch.errors import Busy, Conflict, InvalidInput, NotFound, NotPermitted, RedlatchError, UsageError
+from redlatch.service import log as service_log
 from redlatch.service.console import (
     access,
     audit,
@@ -98,7 +98,6 @@ class _Console:
         self._renew = renew
         self._memory = Memory()
         self._routes = [(Route(way.path, _never, methods=["GET", "POST"]), way) for way in ways]
-        self._log = structlog.get_logger("redlatch.console")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -229,7 +228,7 @@ class _Console:
     def _fault(self, request: Request, error: BaseException) -> None:
         """To the log, with what was asked for but for query and form: secrets may stand there."""
         last = traceback.extract_tb(error.__traceback__)[-3:]
-        self._log.error(
+        service_log.error(
             "the console failed",
             method=request.method,
             path=request.url.path[:200],

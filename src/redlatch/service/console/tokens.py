@@ -44,7 +44,6 @@ def new_form(ask: Ask) -> Page:
 
 
 def _form(ask: Ask, said: dict[str, Any], error: RedlatchError | None = None, *, trust: bool = False) -> Page:
-    config = ask.site.config()
     known = None
     if said["name"]:
         with ask.site.store.read() as view:
@@ -57,7 +56,7 @@ def _form(ask: Ask, said: dict[str, Any], error: RedlatchError | None = None, *,
             "valid": VALID,
             "error": error,
             "ask_trust": trust or said["trust"],
-            "public": links.public(config),
+            "public": links.public(ask.site),
             "known": known,
             "mark": ask.memory.new_form(),
         },
