@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Playwright
+from tests.browser import pictures
 from tests.browser.chromium import Chromium
 from tests.support.consoling import Consoling, Key, consoling
 
@@ -117,10 +117,7 @@ def url(at: Consoling, path: str) -> str:
 
 def picture(page: Page, name: str) -> None:
     """Keeps a picture of the page, light and dark, where pictures are wanted."""
-    folder = os.environ.get("REDLATCH_ARTEFACTS")
-    if not folder:
-        return
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.screenshot(path=Path(folder) / f"console-{name}-{scheme}.png", full_page=True)
+        pictures.keep(page, f"console-{name}-{scheme}")
     page.emulate_media(color_scheme=None)
