@@ -25,8 +25,8 @@ __all__ = [
     "plan",
     "public",
     "public_names",
+    "restart",
     "server_pem",
-    "url",
 ]
 
 UNIT: Final = "redlatch.service"
@@ -138,7 +138,7 @@ def of(service: Service, which: str) -> tuple[tuple[str, ...], int]:
 
 
 def restart(site: Site) -> str:
-    """Has a service that runs listen where it was told to; in words what was done, or is to be done by a person."""
+    """Has a service that runs listen where it was told to; in words what was done, or what is still to be done."""
     if site.settings.home == SYSTEM_HOME and dropin.try_restart(UNIT):
         return f"{UNIT} was restarted"
     return "it counts from the next start of redlatch serve"
