@@ -75,10 +75,10 @@ def response(page: Page, visitor: Visitor, context: Context, path: str) -> Respo
     return answer
 
 
-def plain(status: int, title: str, why: str, advice: str, *, renew: bool = False) -> Response:
+def plain(status: int, title: str, why: str, advice: str, *, known: bool = False, renew: bool = False) -> Response:
     """A page for those who may not look: without the console's menu. The connection ends with it.
 
-    `renew`: for a device in use, which may fetch how it looks, and renew its key.
+    `known`: for a device in use, which may fetch how it looks; `renew`: and renew its key.
     """
     look = (
         f'<link rel="stylesheet" href="/static/console.css?v={_files()["console.css"].version}">' if renew else ""
