@@ -1,7 +1,7 @@
 """A real Firefox with a profile of its own, driven by Marionette, the protocol that is built into it.
 
-Debian has no geckodriver; of the protocol (a TCP connection, JSON behind its length, Firefox's testing/marionette) a
-test needs little. What a person does in the certificate manager is done by the same calls as its buttons make.
+Debian has no geckodriver; of the protocol (a TCP connection, JSON behind its length; Firefox's testing/marionette)
+a test needs little. What a person does in the certificate manager is done by the same calls as its buttons make.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ def enroll(
     if not renew and url is None:
         raise UsageError("the link is missing", hint="redlatch enroll URL, or - to read it from stdin")
     if url == "-":
+        if session.interactive:
+            print("The link: ", end="", file=sys.stderr, flush=True)
         url = sys.stdin.readline(_LONGEST + 1).strip()
         if not url or len(url) > _LONGEST:
             raise InvalidInput("there is no link on stdin", hint="it is the first line")

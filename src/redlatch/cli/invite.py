@@ -213,7 +213,8 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
             show_code(out, url)
             out.line()
     out.line("By a command line, which checks the server's key:" if not link.pinned else "On that computer:")
-    out.line(f"redlatch enroll {url} --pin {pin}", indent=2)
+    out.line(f"redlatch enroll - --pin {pin}", indent=2)
+    out.line(f"and give it the link: {url}", indent=2)
     out.line("or without redlatch:")
     for line in without_redlatch(base, made.token, pin):
         out.line(line, indent=2)

@@ -41,7 +41,7 @@ _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
 _REMIND = 600.0
 #: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
-_THREADS = 8
+_THREADS = 4
 
 
 class Tls:

@@ -384,6 +384,21 @@ def test_what_can_be_read_in_two_ways_is_refused(ground: Ground, head: bytes) ->
         assert sock.recv(4096)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"HTTP/1.1 421")
 
 
+def test_what_is_answered_early_is_not_read_to_its_end(ground: Ground) -> None:
+    """An application that wants no body gets none: the connection is closed, and the rest is not taken."""
+
+    async def deaf(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    port = guarded(ground, deaf)
+    with tls_to(ground, port) as sock:
+        sock.sendall(f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        assert sock.recv(4096).startswith(b"HTTP/1.1 404")
+        sock.settimeout(1)  # the idle time is 15 s, and a head may take 10
+        assert is_closed(sock)
+
+
 def test_every_answer_has_the_headers_that_keep_a_page_to_itself(ground: Ground) -> None:
     """Refusals too."""
     port = guarded(ground)

@@ -115,7 +115,7 @@ def new(ask: Ask) -> Page:
 def _commands(base: str, token: str, pin: str) -> list[tuple[str, str]]:
     """(words, command) for devices without a browser: both check the server's key before they say anything."""
     return [
-        ("With redlatch on the device", f"redlatch enroll {base}/#{token} --pin {pin}"),
+        ("With redlatch on the device (it asks for the link above)", f"redlatch enroll - --pin {pin}"),
         ("With openssl and curl", "\n".join(handing.without_redlatch(base, token, pin))),
     ]
 

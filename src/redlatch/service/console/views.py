@@ -80,9 +80,8 @@ def plain(status: int, title: str, why: str, advice: str, *, known: bool = False
 
     `known`: for a device in use, which may fetch how it looks; `renew`: and renew its key.
     """
-    look = (
-        f'<link rel="stylesheet" href="/static/console.css?v={_files()["console.css"].version}">' if renew else ""
-    )
+    style = f"/static/console.css?v={_files()['console.css'].version}"
+    look = f'<link rel="stylesheet" href="{style}">' if known else ""
     button = '<p><a class="button strong" href="/renew">Renew this device\'s key</a></p>' if renew else ""
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
