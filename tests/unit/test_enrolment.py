@@ -112,6 +112,11 @@ def test_a_link_that_is_over_says_why(state: str, refusal: Refusal | None) -> No
         assert enrolment.refusal((state, False, True), inside=False, by_page=True) is refusal
 
 
+def test_a_token_that_nobody_was_given_is_wrong() -> None:
+    """From wherever it comes."""
+    assert enrolment.refusal(None, inside=True, by_page=False) is Refusal.WRONG
+
+
 def test_a_token_counts_as_it_is_spoken() -> None:
     """Upper case and blanks around it are the same token; a look-alike in base32's spare bits is not."""
     token = enrolment.new_token(bytes(TOKEN_BYTES))
