@@ -14,7 +14,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
 
-from redlatch.errors import Busy, Conflict, InvalidInput, NotFound, NotPermitted, RedlatchError, UsageError
+from redlatch.errors import (
+    Busy,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    NotPermitted,
+    NotSetUp,
+    RedlatchError,
+    UsageError,
+)
 from redlatch.service import log as service_log
 from redlatch.service.console import (
     access,
@@ -61,6 +70,7 @@ _STATUS: tuple[tuple[type[RedlatchError], int], ...] = (
     (UsageError, 400),
     (Conflict, 409),
     (Busy, 503),
+    (NotSetUp, 503),
 )
 _STRANGER = (
     403,

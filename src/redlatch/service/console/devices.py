@@ -176,11 +176,20 @@ def rename(ask: Ask) -> Begin:
 
 
 def role_form(ask: Ask) -> Page:
-    return Page("device_role.html", {"device": _found(ask), "roles": role_choices(ask)})
+    one = _found(ask)
+    own = one.id == ask.visitor.device.id
+    return Page("device_role.html", {"device": one, "roles": role_choices(ask), "own": own})
 
 
 def role(ask: Ask) -> Begin:
     one, new = _found(ask), ask.form.get("role")
+    with ask.site.store.read() as view:
+        base = roles.base_of(view, new)
+    if one.id == ask.visitor.device.id and base != "owner" and not ask.form.has("own"):
+        raise InvalidInput(
+            "this is the device that you are using now: without the role owner, it changes nothing here any more",
+            hint="go back and tick the box, if you have another owner's device",
+        )
 
     def operation(site: Site) -> Outcome:
         changed = devices.set_role(site, uuid.UUID(one.id), new)
