@@ -7,6 +7,7 @@ browsers that hold the owner's certificate.
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 import ssl
 import subprocess
@@ -120,10 +121,10 @@ def owner(served: Served) -> Key:
     return served.key("Ann's laptop")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def victim(served: Served) -> str:
-    """The address at which the console revokes a device."""
-    issued = devices.add(served.site, "victim", role="user")
+    """The address at which the console revokes a device: another one for each test."""
+    issued = devices.add(served.site, f"victim {secrets.token_hex(4)}", role="user")
     return f"https://127.0.0.1:{served.console_port}/devices/{issued.device.id}/revoke"
 
 
@@ -183,7 +184,7 @@ def test_what_it_opens_it_does_not_hold(served: Served, page: Page, victim: str)
     with page.context.expect_page() as opened:
         page.evaluate(OPENED, victim)
     console = opened.value
-    console.get_by_role("heading", name="Revoke victim?").wait_for()
+    console.get_by_role("heading", name="Revoke victim").wait_for()
     assert console.evaluate("window.opener") is None
     console.close()
 
