@@ -82,7 +82,8 @@ _KEY_ONLY = (
     403,
     "Your key may renew itself here, nothing else",
     "The console is for owners and admins of this Node-RED; this device has another role.",
-    "To renew its key, open /renew here. For another role, ask an owner.",
+    "For another role, ask an owner.",
+    ("/renew", "Renew this device's key"),
 )
 _UNABLE = (
     500,

@@ -75,14 +75,18 @@ def response(page: Page, visitor: Visitor, context: Context, path: str) -> Respo
     return answer
 
 
-def plain(status: int, title: str, why: str, advice: str) -> Response:
-    """A page without the console's look, which strangers may not fetch either. The connection ends with it."""
+def plain(status: int, title: str, why: str, advice: str, link: tuple[str, str] | None = None) -> Response:
+    """A page without the console's look, which strangers may not fetch either. The connection ends with it.
+
+    `link` is (address, words) of where to go from here.
+    """
+    onward = f'<p><a href="{escape(link[0])}">{escape(link[1])}</a></p>\n' if link is not None else ""
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="color-scheme" content="light dark">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title></head>\n<body><main><h1>{escape(title)}</h1>\n<p>{escape(why)}</p>\n"
-        f"<p>{escape(advice)}</p></main></body></html>\n"
+        f"<p>{escape(advice)}</p>\n{onward}</main></body></html>\n"
     )
     return HTMLResponse(text, status, {"connection": "close"})
 
