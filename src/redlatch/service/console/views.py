@@ -78,14 +78,17 @@ def response(page: Page, visitor: Visitor, context: Context, path: str) -> Respo
 def plain(status: int, title: str, why: str, advice: str, link: tuple[str, str] | None = None) -> Response:
     """A page without the console's look, which strangers may not fetch either. The connection ends with it.
 
-    `link` is (address, words) of where to go from here.
+    `link` is (address, words) of where a device may go from here: then it is one that may fetch the look.
     """
-    onward = f'<p><a href="{escape(link[0])}">{escape(link[1])}</a></p>\n' if link is not None else ""
+    look = onward = ""
+    if link is not None:
+        look = '<link rel="stylesheet" href="/static/console.css">'
+        onward = f'<p class="actions"><a class="button" href="{escape(link[0])}">{escape(link[1])}</a></p>\n'
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="color-scheme" content="light dark">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title></head>\n<body><main><h1>{escape(title)}</h1>\n<p>{escape(why)}</p>\n"
+        f"{look}<title>{escape(title)}</title></head>\n<body><main><h1>{escape(title)}</h1>\n<p>{escape(why)}</p>\n"
         f"<p>{escape(advice)}</p>\n{onward}</main></body></html>\n"
     )
     return HTMLResponse(text, status, {"connection": "close"})
