@@ -12,31 +12,26 @@ import argparse
 import json
 import multiprocessing
 import os
-import secrets
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.common import HELLO, TAB, centile, in_turn, load, ratio, resident
+from bench.common import HELLO, TAB, centile, fill, in_turn, load, ratio, resident
 from tests.integration.operations.conftest import House
 from tests.support.clients import Connection
 from tests.support.nodered import VERSIONS, NodeRed, Version, node, write_settings
 from tests.support.wait import until
 
-from redlatch.audit import Event, canonical_json, chain_hash
 from redlatch.engines.nodered import publish
 from redlatch.operations import devices
 from redlatch.operations.devices import enforce
@@ -64,7 +59,7 @@ class Home(House):
         self.count = count
         write_settings(self.user_dir, flows=[TAB, *HELLO])
         self.up()
-        self.fill()
+        fill(self.settings.database, count)
         begin = time.perf_counter()
         enforce(self.open(), anew=True)
         self.published_in = time.perf_counter() - begin
@@ -73,35 +68,6 @@ class Home(House):
         self.red = NodeRed(version, self.user_dir, port=self.port, env=env)
         self.revocations: list[dict[str, float]] = []
         self.lateness: dict[str, list[float]] = {"change": [], "nothing": []}
-
-    def fill(self) -> None:
-        """Puts rows into the store as `device add` would, but for keys that nobody has: no handshake uses them."""
-        begin = datetime.now(UTC)
-        now, year = int(begin.timestamp()), 365 * 86400
-        with sqlite3.connect(self.settings.database) as store:
-            authority = store.execute("SELECT id FROM authorities WHERE kind = 'device'").fetchone()[0]
-            revision, seq, digest = store.execute("SELECT revision, audit_seq, audit_hash FROM site").fetchone()
-            for number in range(self.count):
-                identity, fingerprint, name = str(uuid.uuid4()), secrets.token_hex(32), f"sensor {number}"
-                store.execute(
-                    "INSERT INTO devices (id, name, name_key, role, user_slug, created_at)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (identity, name, name, ("user", "thing", "viewer")[number % 3], f"sensor-{number}", now),
-                )
-                store.execute(
-                    "INSERT INTO certificates (fingerprint, device_id, authority_id, serial, not_before,"
-                    " not_after, issued_at, der, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (fingerprint, identity, authority, fingerprint[:40], now, now + year, now,
-                     secrets.token_bytes(620), revision),
-                )  # fmt: skip
-                data = {"device": identity, "fingerprint": fingerprint, "serial": fingerprint[:40]}
-                event = Event(seq + 1, begin.replace(microsecond=0), "bench", "certificate.issued", data)
-                seq, digest = event.seq, chain_hash(digest, event)
-                store.execute(
-                    "INSERT INTO audit (seq, at, actor, kind, data, hash) VALUES (?, ?, ?, ?, ?, ?)",
-                    (seq, now, event.actor, event.kind, canonical_json(data), digest),
-                )
-            store.execute("UPDATE site SET audit_seq = ?, audit_hash = ?", (seq, digest))
 
     def next_phase(self) -> None:
         """See late.js: a change, nothing, the end."""

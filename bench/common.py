@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import sqlite3
 import statistics
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.support.clients import Connection, HasCertificate, context
 from tests.support.nodered import NodeRed
+
+from redlatch.audit import Event, canonical_json, chain_hash
 
 
 def node(identity: str, kind: str, wires: list[list[str]], **fields: Any) -> dict[str, Any]:
@@ -22,6 +28,35 @@ def node(identity: str, kind: str, wires: list[list[str]], **fields: Any) -> dic
 
 TAB: dict[str, Any] = {"id": "tab", "type": "tab", "label": "bench"}
 HELLO = [node("in", "http in", [["out"]], url="/hello", method="get"), node("out", "http response", [])]
+
+
+def fill(database: Path, count: int) -> None:
+    """Puts rows into the store as `device add` would, but for keys that nobody has: no handshake uses them."""
+    begin = datetime.now(UTC)
+    now, year = int(begin.timestamp()), 365 * 86400
+    with sqlite3.connect(database) as store:
+        authority = store.execute("SELECT id FROM authorities WHERE kind = 'device'").fetchone()[0]
+        revision, seq, digest = store.execute("SELECT revision, audit_seq, audit_hash FROM site").fetchone()
+        for number in range(count):
+            identity, fingerprint, name = str(uuid.uuid4()), secrets.token_hex(32), f"sensor {number}"
+            store.execute(
+                "INSERT INTO devices (id, name, name_key, role, user_slug, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (identity, name, name, ("user", "thing", "viewer")[number % 3], f"sensor-{number}", now),
+            )
+            store.execute(
+                "INSERT INTO certificates (fingerprint, device_id, authority_id, serial, not_before,"
+                " not_after, issued_at, der, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (fingerprint, identity, authority, fingerprint[:40], now, now + year, now,
+                 secrets.token_bytes(620), revision),
+            )  # fmt: skip
+            data = {"device": identity, "fingerprint": fingerprint, "serial": fingerprint[:40]}
+            event = Event(seq + 1, begin.replace(microsecond=0), "bench", "certificate.issued", data)
+            seq, digest = event.seq, chain_hash(digest, event)
+            store.execute(
+                "INSERT INTO audit (seq, at, actor, kind, data, hash) VALUES (?, ?, ?, ?, ?, ?)",
+                (seq, now, event.actor, event.kind, canonical_json(data), digest),
+            )
+        store.execute("UPDATE site SET audit_seq = ?, audit_hash = ?", (seq, digest))
 
 
 def cpu(pid: int) -> float:

@@ -65,9 +65,7 @@ class Chromium:
         self._database.mkdir(parents=True)
         self._nss("certutil", "-N", "--empty-password")
         if root is not None:
-            given = folder / "root.pem"
-            given.write_bytes(root)
-            self._nss("certutil", "-A", "-n", "server root", "-t", "C,,", "-i", str(given))
+            self.trust(root)
         if p12 is not None:
             self.install(*p12)
         self._answer_the_certificate_prompt()
@@ -78,6 +76,12 @@ class Chromium:
         given.write_bytes(p12)
         secret.write_text(password)
         self._nss("pk12util", "-i", str(given), "-w", str(secret))
+
+    def trust(self, root: bytes) -> None:
+        """Trusts a certificate (PEM or DER) for web sites, also while the browser runs."""
+        given = self._folder / "root.crt"
+        given.write_bytes(root)
+        self._nss("certutil", "-A", "-n", "server root", "-t", "C,,", "-i", str(given))
 
     def store(self) -> str:
         """What certutil lists as the store's content."""

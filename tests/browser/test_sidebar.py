@@ -5,9 +5,9 @@ With REDLATCH_ARTEFACTS set to a folder, pictures of it are kept there.
 
 from __future__ import annotations
 
-import http.server
+import asyncio
 import os
-import ssl
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +22,9 @@ from tests.support import sidebar
 from tests.support.clients import Refused, request
 from tests.support.nodered import free_port
 from tests.support.site import Device
+
+from redlatch.service.origin import Origin, server_context
+from redlatch.service.security import Guarded
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>"
 
@@ -199,43 +202,36 @@ def test_many_devices_are_filtered(playwright: Playwright, locked: House, tmp_pa
         keep(page, locked, "filter")
 
 
+async def _page(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+    await send({"type": "http.response.body", "body": b"<title>console</title>"})
+
+
 @contextmanager
 def console(house: House) -> Iterator[int]:
-    """Something that answers as the console would, with the server CA's certificate and the device CA's demand."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(house.site.published / "server.pem")
-    made.load_verify_locations(house.site.published / "device-ca.pem")
-    made.verify_mode = ssl.CERT_REQUIRED
+    """The console's own origin and rules, with the site's certificates, and one page for everything."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    port: int = listening.getsockname()[1]
+    ca = (house.site.published / "device-ca.pem").read_text()
+    tls = server_context(str(house.site.published / "server.pem"), device_ca=ca)
+    loop = asyncio.new_event_loop()
 
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<title>console</title>")
+    async def begin() -> Origin:
+        made = Origin(Guarded(_page, names=lambda: {"pi.local"}, ports=lambda: {port}), lambda: tls)
+        made.open([listening])
+        return made
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-
-        def finish_request(self, request: Any, client_address: Any) -> None:
-            try:
-                wrapped = made.wrap_socket(request, server_side=True)
-            except OSError:
-                return
-            super().finish_request(wrapped, client_address)
-
-        def handle_error(self, *_: Any) -> None:
-            pass
-
-    with Server(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    origin = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
+    try:
+        yield port
+    finally:
+        asyncio.run_coroutine_threadsafe(origin.close(patience=0), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
 
 def test_buttons_open_the_console(playwright: Playwright, locked: House, tmp_path: Path, owner: Device) -> None:

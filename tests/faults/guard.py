@@ -60,6 +60,13 @@ FAULTS = [
     Fault("kept combinations are bounded", "decide.js", "this.grantsOf.size >= MOST_GRANTS", "false", DECIDE),
     Fault("the editor is told no more than the rules say", "decide.js", "rule.methods === EVERY)) return", "true)) return",
           DECIDE),
+    # what the sidebar is shown
+    Fault("the sidebar knows who is let in", "enforce.js", "!visitor.isLetIn(this.policy) || visitor.entry === null) return null;\n    const { id",
+          "visitor.entry === null) return null;\n    const { id", ENFORCE),
+    Fault("a stranger is no device to the sidebar", "enforce.js", " || visitor.entry === null) return null;\n    const { id", ") return null;\n    const { id",
+          ENFORCE),
+    Fault("kept refusals are bounded", "claims.js", "this.recent.size >= MAX_RECENT", "false", "unit/guard sidebar"),
+    Fault("what is let in is no refusal", "claims.js", "if (!record.allow) this.remember", "this.remember", "unit/guard sidebar"),
     # paths
     Fault("length of the target", "paths.js", "target.length <= MAX_TARGET && ", "", DECIDE),
     Fault("canonical paths alone are matched", "paths.js", "return CANONICAL.test(path) && ", "return ", DECIDE),

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from tests.integration.operations.conftest import House
 from tests.support.clients import HasCertificate, Response, request
 
-from redlatch.operations import hosts, links
+from redlatch.operations import hosts, links, service
 from redlatch.operations.site import Site, authority
 from redlatch.pki.certificates import certificate_pem
 from redlatch.service import enrolment, listener
@@ -111,7 +111,8 @@ def enrolling(root: Path, limits: Limits | None = None) -> Iterator[Enrolling]:
 def serving(site: Site, limits: Limits | None = None) -> Iterator[Enrolling]:
     """The same for a site that is there."""
     config, watch = site.config(), Watch(site)
-    pem = str(hosts.enrolment_pem(site, config))
+    service.server_pem(site)
+    pem = str(hosts.enrolment_shows(site).pem)
     ca = certificate_pem(authority(site, "device", signing=False).certificate).decode()
     threads = ThreadPoolExecutor(8)
     ready, ports = threading.Event(), [0, 0]
@@ -126,7 +127,7 @@ def serving(site: Site, limits: Limits | None = None) -> Iterator[Enrolling]:
         work=work,
         enrolment_url=lambda host: f"https://{host or 'localhost'}:{ports[0]}",
         console_url=lambda host: f"https://{host or 'localhost'}:{ports[1]}",
-        pin=lambda: hosts.pin(hosts.enrolment_pem(site, site.config())),
+        pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
     )
     renewal, invitations = enrolment.create(context)
     stop = asyncio.Event()

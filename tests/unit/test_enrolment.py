@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redlatch import enrolment
 from redlatch.enrolment import ATTEMPTS, LIFETIME, TOKEN_BYTES, TOKEN_LENGTH, Link, Refusal, new_link, redeem
 from redlatch.errors import InvalidInput
 
@@ -91,3 +92,34 @@ def test_whatever_is_sent_is_an_answer_not_an_exception(text: str) -> None:
     """Any text at all, lone surrogates included, is refused in an orderly way."""
     link, _ = fresh()
     assert redeem(link, text, now=NOW)[1] is Refusal.WRONG
+
+
+@pytest.mark.parametrize(
+    ("state", "refusal"),
+    [
+        ("open", None),
+        ("used", Refusal.USED),
+        ("confirmed", Refusal.USED),
+        ("withdrawn", Refusal.WITHDRAWN),
+        ("expired", Refusal.EXPIRED),
+        ("of a later redlatch", Refusal.WRONG),
+    ],
+)
+def test_a_link_that_is_over_says_why(state: str, refusal: Refusal | None) -> None:
+    """Before anything else: where it may be used from matters no more."""
+    assert enrolment.refusal((state, False, False), inside=True, by_page=True) is refusal
+    if refusal is not None:
+        assert enrolment.refusal((state, False, True), inside=False, by_page=True) is refusal
+
+
+def test_a_token_that_nobody_was_given_is_wrong() -> None:
+    """From wherever it comes."""
+    assert enrolment.refusal(None, inside=True, by_page=False) is Refusal.WRONG
+
+
+def test_a_token_counts_as_it_is_spoken() -> None:
+    """Upper case and blanks around it are the same token; a look-alike in base32's spare bits is not."""
+    token = enrolment.new_token(bytes(TOKEN_BYTES))
+    assert enrolment.digest(f"  {token.upper()}\n") == enrolment.digest(token)
+    assert enrolment.digest(token[:-1] + "b") != enrolment.digest(token)
+    assert len(enrolment.digest("\ud800")) == 32

@@ -105,8 +105,7 @@ def _print(
     from redlatch.operations import hosts, service, service_key
 
     out = session.out
-    config = site.config()
-    urls = {"console": hosts.console_url(site, config), "enrolment": hosts.enrolment_url(site, config)}
+    urls = {"console": hosts.console_url(site), "enrolment": hosts.enrolment_url(site)}
     restarted = service.restart(site) if done is not None and done.changes else ""
     both: dict[str, dict[str, Any]] = {}
     for which in ("console", "enrolment"):
@@ -118,7 +117,7 @@ def _print(
             "url": urls[which],
         }
     leaf = service_key.leaf(site)
-    names = service.public_names(site)
+    names = service_key.public_names(site)
     out.document(
         {
             "changed": done is not None and bool(done.changes),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from redlatch.cli.framework import PATH, LazyGroup, command
-from redlatch.cli.handing import FORMATS, Delivery, chosen_format, read_csr
+from redlatch.cli.handing import Delivery, chosen_format, read_csr
 from redlatch.cli.output import Output, day
 from redlatch.cli.session import Session
+from redlatch.operations.handing import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,10 +1,9 @@
-"""What a device takes away: a .p12 with its password, or PEM files; and nothing is ever overwritten."""
+"""Where the files that a device takes away are written; and nothing is ever overwritten."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,34 +11,10 @@ from typing import TYPE_CHECKING
 from redlatch.cli.session import sudo_owner
 from redlatch.errors import FileProblem, UsageError
 from redlatch.files import explained, write_new
+from redlatch.operations.handing import Bundle, pack
 
 if TYPE_CHECKING:
     from redlatch.operations.devices import Issued
-
-FORMATS = ("p12", "p12-modern", "pem")
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Files by name, and the password of the .p12 among them (None: there is none)."""
-
-    files: Mapping[str, bytes]
-    password: str | None = None
-
-
-def pack(issued: Issued, kind: str) -> Bundle:
-    """The files of `kind` for a certificate just issued; a .p12 gets a new password."""
-    from redlatch.pki import bundles
-    from redlatch.pki.names import slug
-
-    if kind == "pem" or issued.key is None:
-        return Bundle(bundles.pem_files(issued.key, issued.certificate, issued.server_ca))
-    password = bundles.generate_password()
-    trusted = [] if issued.server_ca is None else [issued.server_ca]
-    modern = kind == "p12-modern"
-    name = issued.device.name
-    content = bundles.pkcs12(issued.key, issued.certificate, trusted, name, password, modern=modern)
-    return Bundle({f"{slug(name)}.p12": content}, password)
 
 
 @dataclass(slots=True)

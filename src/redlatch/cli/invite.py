@@ -20,6 +20,7 @@ from redlatch.cli.output import minute, quoted
 from redlatch.cli.session import Session, sudo_owner
 from redlatch.errors import EngineError, FileProblem, InvalidInput, UsageError
 from redlatch.files import explained, write_new
+from redlatch.operations.handing import without_redlatch
 
 if TYPE_CHECKING:
     from redlatch.operations.links import Invited, Wanted
@@ -195,9 +196,9 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
     from redlatch.operations.site import LOOPBACK
 
     link, out = made.link, session.out
-    base = hosts.enrolment_url(site, config)
+    base = hosts.enrolment_url(site)
     url = f"{base}/#{made.token}"
-    pin = hosts.pin(hosts.enrolment_pem(site, config))
+    pin = hosts.pin(hosts.enrolment_shows(site).pem)
     out.document(
         {"event": "link", "link": link.id, "device": link.name, "role": link.role, "url": url, "pin": pin}
         | {"expires": link.expires_at, "pinned": link.pinned, "remote": link.remote}
@@ -212,7 +213,8 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
             show_code(out, url)
             out.line()
     out.line("By a command line, which checks the server's key:" if not link.pinned else "On that computer:")
-    out.line(f"redlatch enroll {url} --pin {pin}", indent=2)
+    out.line(f"redlatch enroll - --pin {pin}", indent=2)
+    out.line(f"and give it the link: {url}", indent=2)
     out.line("or without redlatch:")
     for line in without_redlatch(base, made.token, pin):
         out.line(line, indent=2)
@@ -230,23 +232,11 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
     out.line(f"Withdraw it: redlatch device withdraw {link.id}")
 
 
-def without_redlatch(base: str, token: str, pin: str) -> list[str]:
-    """Lines of a shell that make a key and fetch its certificate. The token stands in a file, not in a command
-    line that everybody on that computer can read.
-    """
-    return [
-        f"(umask 077; printf 'Authorization: Bearer {token}' > enrol.auth)",
-        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj /CN=device |",
-        f"  curl -fk --pinnedpubkey {pin} -H @enrol.auth -H 'content-type: application/pkcs10'",
-        f"  --data-binary @- -o cert.pem {base}/redeem; rm enrol.auth",
-    ]
-
-
 def _write_sheet(session: Session, site: Site, config: Config, sheet: Path, made: Sequence[Invited]) -> None:
     from redlatch.cli.sheet import page
     from redlatch.operations import hosts
 
-    base = hosts.enrolment_url(site, config)
+    base = hosts.enrolment_url(site)
     write_new(sheet, page(made, base, config.machine).encode(), mode=0o600, owner=sudo_owner())
     out = session.out
     out.document(

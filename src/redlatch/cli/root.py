@@ -21,6 +21,7 @@ COMMANDS = {
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
     "serve": ("redlatch.cli.serve:serve", "serve the console, and the pages by which devices get keys"),
     "notify": ("redlatch.cli.notify:notify", "who is told what ends soon"),
+    "enroll": ("redlatch.cli.enroll:enroll", "get this machine a key of its own, by a link"),
     "rule": ("redlatch.cli.rule:rule", "who may reach what, from where"),
     "rules": ("redlatch.cli.rules:rules", "all rules as one file: export and apply"),
     "map": ("redlatch.cli.map:map_", "show everything that can be reached, and by whom"),

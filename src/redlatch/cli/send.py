@@ -14,11 +14,11 @@ import click
 
 from redlatch.cli.device import device_document, print_force
 from redlatch.cli.framework import command
-from redlatch.cli.handing import FORMATS, pack
 from redlatch.cli.link import link_hosts, show_link
 from redlatch.cli.output import Output, day, quoted
 from redlatch.cli.session import Session
 from redlatch.errors import EngineError, NotFound
+from redlatch.operations.handing import FORMATS, pack
 
 if TYPE_CHECKING:
     from redlatch.operations.devices import Issued

@@ -17,10 +17,11 @@ def serve(session: Session) -> None:
     redlatch. It logs to stderr. SIGTERM or ctrl-c ends it, and Node-RED stays locked.
     """
     from redlatch.operations.site import authority
+    from redlatch.service import log
     from redlatch.service import serve as service
 
     gc.enable()
-    service.log_to(sys.stderr, terminal=sys.stderr.isatty())
+    log.to(terminal=sys.stderr.isatty())
     site = session.site()
     authority(site, "device")  # asks for the passphrase now, not when the first phone is waiting
     out = session.out

@@ -7,11 +7,12 @@ import hashlib
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redlatch.operations import service
-from redlatch.operations.site import Config, Site
+from redlatch.operations import service, service_key
+from redlatch.operations.site import LAN, LOOPBACK, Site
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -44,28 +45,53 @@ def dns_names(leaf: x509.Certificate) -> list[str]:
     return [name for name in names.get_values_for_type(x509.DNSName) if "*" not in name]
 
 
-def enrolment_pem(site: Site, config: Config) -> Path:
-    """The certificate of the enrolment page: the service's own, or Node-RED's where only that one is known to
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an origin presents: the file with key and certificate, and the names under which every device knows it
+    already (none: only the site's own CA vouches for it).
+    """
+
+    pem: Path
+    known_as: tuple[str, ...]
+
+
+def console_shows(site: Site) -> Shown:
+    """What the console presents: the service's own."""
+    return Shown(site.settings.service_pem, service_key.public_names(site))
+
+
+def enrolment_shows(site: Site) -> Shown:
+    """What the enrolment page presents: the service's own certificate; Node-RED's where only that one is known to
     every device.
 
     Node-RED's user can read that key. A flow could so stand in for this page while no link is open, and gain
     nothing: no token is about then, and the port is ours while one is. The console never uses it.
     """
-    if config.service.server_files is None and config.server_files is not None:
-        return site.settings.published / "server.pem"
-    return site.settings.service_pem
+    own = console_shows(site)
+    config = site.config()
+    if own.known_as or config.server_files is None:
+        return own
+    node_red = site.settings.published / "server.pem"
+    names = service_key.trusted_names(node_red, config.hosts)
+    return Shown(node_red, names) if names else own
 
 
-def enrolment_url(site: Site, config: Config, host: str | None = None) -> str:
-    """Where links are opened, by `host` or the best there is; as https://host:port (no port where it is 443)."""
+def enrolment_url(site: Site, host: str | None = None) -> str:
+    """Where links are opened: by `host`, else a name that is known, else the likeliest address, which works where
+    names do not. As https://host:port, without port where it is 443.
+    """
+    chosen = site.config().service
+    known = enrolment_shows(site).known_as
+    return _url(host or (*known, *likely(service.addresses(chosen.enrolment)))[0], chosen.enrolment_port)
+
+
+def console_url(site: Site, host: str | None = None) -> str:
+    """Where the console is: by `host`, else a name that is known, else one that stays when addresses change."""
+    config = site.config()
     chosen = config.service
-    return _url(host or _best(config, chosen.enrolment, enrolment_pem(site, config)), chosen.enrolment_port)
-
-
-def console_url(site: Site, config: Config, host: str | None = None) -> str:
-    """Where the console is, likewise."""
-    chosen = config.service
-    return _url(host or _best(config, chosen.console, site.settings.service_pem), chosen.console_port)
+    words = {LOOPBACK: "localhost", LAN: config.hosts[1] if len(config.hosts) > 1 else config.machine}
+    named = [words[one] for one in chosen.console if one in words] or likely(chosen.console)
+    return _url(host or (*console_shows(site).known_as, *named)[0], chosen.console_port)
 
 
 def pin(pem: Path) -> str:
@@ -74,13 +100,6 @@ def pin(pem: Path) -> str:
 
     key = _leaf(pem).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256//" + base64.b64encode(hashlib.sha256(key).digest()).decode()
-
-
-def _best(config: Config, listening: Sequence[str], pem: Path) -> str:
-    found = likely(service.addresses(listening))
-    known = config.service.server_files is not None or config.server_files is not None
-    names = dns_names(_leaf(pem)) if known and pem.exists() else []
-    return (names or found)[0]
 
 
 def _leaf(pem: Path) -> x509.Certificate:

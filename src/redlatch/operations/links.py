@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from redlatch.enrolment import LIFETIME, REMOTE_LIFETIME, TOKEN_BYTES, Refusal, digest, new_token, refusal
 from redlatch.errors import Conflict, InvalidInput, NotFound, RedlatchError
-from redlatch.operations import devices, roles
+from redlatch.operations import devices, hosts, roles
 from redlatch.operations.machine import is_private
-from redlatch.operations.site import Config, Site, changing
+from redlatch.operations.site import Site, changing
 from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class Invited:
     token: str
 
 
-def public(config: Config) -> bool:
-    """Whether the enrolment page has a certificate that every device knows: the service's own, or Node-RED's."""
-    return config.service.server_files is not None or config.server_files is not None
+def public(site: Site) -> bool:
+    """Whether every device knows the certificate of the enrolment page already."""
+    return bool(hosts.enrolment_shows(site).known_as)
 
 
 def check(site: Site, name: str, role: str, *, remote: bool, trust_lan: bool, pinned: bool) -> None:
@@ -86,9 +86,8 @@ def check(site: Site, name: str, role: str, *, remote: bool, trust_lan: bool, pi
     when that would not be enough: links into the internet, and such as make an owner or admin.
     """
     with site.store.read() as view:
-        config = Config.of(view.site().config)
         base = roles.base_of(view, _role(view, name, role))
-    if pinned or public(config):
+    if pinned or public(site):
         return
     if base in _STRONG:
         raise Conflict(

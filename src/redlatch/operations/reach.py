@@ -178,6 +178,24 @@ def survey(site: Site, environ: Mapping[str, str]) -> Map:
     return Map(tuple(things), tuple(stale), config.open_port)
 
 
+def known(site: Site) -> Map:
+    """As `survey`, of what Node-RED's settings and flows were last known to serve: by who may not look at them.
+
+    It knows neither the methods of http-in endpoints, nor the folders of static files, nor ports that nodes open.
+    """
+    with site.store.read() as view:
+        config = Config.of(view.site().config)
+        made = outline(view, config, spool=site.settings.spool)
+        names = device_names(view, made.rules)
+    things = [("editor", "", config.admin_root, "")] if config.admin_root is not None else []
+    things += [("dashboard", "", path, "") for path in config.areas.dashboards]
+    things += [("http-in", "", path, "") for path in config.areas.http_in]
+    things += [("websocket", "", path, "") for path in config.areas.websockets]
+    things += [("static", "", path, "") for path in config.areas.static]
+    things += _paths_of_rules(made, {path for _, _, path, _ in things})
+    return Map(tuple(_thing(made, names, *one) for one in things), (), config.open_port)
+
+
 def _served(found: Inspection, made: Snapshot) -> list[tuple[str, str, str, str]]:
     """(kind, method, path, note) of everything, the editor first."""
     things = [("editor", "", found.admin_root, "")] if found.admin_root is not None else []
@@ -190,9 +208,13 @@ def _served(found: Inspection, made: Snapshot) -> list[tuple[str, str, str, str]
         ("static", "", mount, folder if mount in found.areas.static else f"{folder}, at no path of its own")
         for folder, mount in found.static
     ]
-    served = {path for _, _, path, _ in things}
+    return things + _paths_of_rules(made, {path for _, _, path, _ in things})
+
+
+def _paths_of_rules(made: Snapshot, served: set[str]) -> list[tuple[str, str, str, str]]:
+    """(kind, method, path, note) of the paths that only rules name."""
     paths = sorted({rule.path for rule in made.rules if rule.path is not None} - served)
-    return things + [("path", "", path, "a path of yours, with what lies below it") for path in paths]
+    return [("path", "", path, "a path of yours, with what lies below it") for path in paths]
 
 
 def _thing(made: Snapshot, names: Mapping[str, str], kind: str, method: str, path: str, note: str) -> Thing:

@@ -12,7 +12,7 @@ from redlatch.engines.nodered import dropin
 from redlatch.errors import InvalidInput, UsageError
 from redlatch.operations import machine
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.service_key import own_pair, public, public_names, renew, server_pem
+from redlatch.operations.service_key import own_pair, renew, server_pem
 from redlatch.operations.site import LAN, LOOPBACK, Config, Service, Site, changing, set_config
 from redlatch.settings import SYSTEM_HOME
 
@@ -23,8 +23,6 @@ __all__ = [
     "configure",
     "of",
     "plan",
-    "public",
-    "public_names",
     "restart",
     "server_pem",
 ]
@@ -138,7 +136,7 @@ def of(service: Service, which: str) -> tuple[tuple[str, ...], int]:
 
 
 def restart(site: Site) -> str:
-    """Has a service that runs listen where it was told to; in words what was done, or what is still to be done."""
+    """Has a service that runs listen where it was told to; in words what was done, or what a person has to do."""
     if site.settings.home == SYSTEM_HOME and dropin.try_restart(UNIT):
         return f"{UNIT} was restarted"
     return "it counts from the next start of redlatch serve"

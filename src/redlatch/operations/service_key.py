@@ -6,8 +6,10 @@ not be able to pass for the console.
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,22 +82,30 @@ def leaf(site: Site) -> x509.Certificate | None:
         return None
 
 
-def public(site: Site) -> bool:
-    """Whether console and enrolment have a publicly trusted certificate: the roots that this machine trusts vouch
-    for it, under one of the site's names.
-    """
-    return bool(public_names(site))
-
-
 def public_names(site: Site) -> tuple[str, ...]:
-    """The site's names under which the present certificate is publicly trusted. None for the site's own CA, also
-    where somebody added it to the roots of this machine: other devices do not have it.
+    """The site's names under which the present certificate is publicly trusted: the roots that this machine trusts
+    vouch for it. None for the site's own CA, also where somebody added it to those: other devices do not have it.
     """
     config = site.config()
     present = leaf(site)
     if config.service.server_files is None or present is None or _is_own(site, present):
         return ()
-    return tuple(name for name in config.hosts if _trusted(site.settings.service_pem, name))
+    return trusted_names(site.settings.service_pem, config.hosts)
+
+
+def trusted_names(pem: Path, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `hosts` under which a client with this machine's roots accepts what is in `pem`."""
+    try:
+        state = pem.stat()
+    except OSError:
+        return ()
+    return _trusted_names(pem, hosts, (state.st_ino, state.st_mtime_ns), int(time.time()) // 600)
+
+
+@functools.lru_cache(16)
+def _trusted_names(pem: Path, hosts: tuple[str, ...], _file: object, _time: int) -> tuple[str, ...]:
+    """Kept for the same file and ten minutes: loading a machine's roots takes longer than an answer should."""
+    return tuple(name for name in hosts if _trusted(pem, name))
 
 
 def own_pair(site: Site, config: Config, service: Service) -> ServerPair:

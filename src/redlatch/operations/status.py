@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redlatch.engines.nodered import claims, dropin, locate, publish, users
 from redlatch.engines.nodered.inspection import inspect_settings
@@ -14,6 +15,9 @@ from redlatch.errors import RedlatchError
 from redlatch.operations import lookups, server, traffic
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Config, Site, Target
+
+if TYPE_CHECKING:
+    from redlatch.store import Ending
 
 SOON = timedelta(days=30)
 
@@ -77,6 +81,78 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
         published=published,
         in_force=claim.version if claim else None,
         server_not_after=int(leaf.not_valid_after_utc.timestamp()) if leaf else None,
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What can be known of this site without looking at Node-RED's settings, which takes its user's rights.
+
+    `ended` and `ending` are the first devices whose last certificate ended in the last 30 days or ends within the
+    next; `claim` is the guard's word about what is in force, None while no guard runs.
+    """
+
+    mode: str
+    url: str
+    hosts: tuple[str, ...]
+    adopted: bool
+    keyless: int
+    open_port: int | None
+    recorded: int
+    published: int | None
+    claim: claims.InForce | None
+    server_not_after: datetime | None
+    ended: tuple[Ending, ...]
+    ending: tuple[Ending, ...]
+    warnings: tuple[str, ...]
+
+
+_FEW = 50
+
+
+def known(site: Site) -> Known:
+    """As `status`, for the service, whose user may not look at Node-RED's settings; its cost does not grow with
+    the devices.
+    """
+    config = site.config()
+    target = site.target()
+    warnings: list[str] = []
+    if not config.adopted:
+        warnings.append("Node-RED is not locked; run: redlatch up")
+    elif publish.published_guard(site.settings) != publish.guard_hash():
+        warnings.append("the published guard is not this redlatch's; run: redlatch up, then restart Node-RED")
+    published = _published_version(site, warnings)
+    now = site.clock()
+    with site.store.read() as view:
+        recorded = view.site().revision
+        keyless = sum(rule.anyone for rule in view.rules())
+        ended = view.ending_between(now - SOON, now, _FEW)
+        ending = view.ending_between(now, now + SOON, _FEW)
+    if published is not None and published != recorded:
+        warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
+    claim = _claim(site, target, recorded, warnings)
+    if claim is None and _answers(target.listen_port):
+        warnings.append(
+            f"something answers on port {target.listen_port} and no guard speaks for it: a Node-RED that was "
+            "started before `redlatch up` stays open until it is restarted"
+        )
+    leaf = server.published_leaf(site)
+    warnings += _networks(site)
+    _server_certificate(site, leaf.not_valid_after_utc if leaf else None, warnings)
+    return Known(
+        mode=config.mode,
+        url=f"https://{config.hosts[1] if len(config.hosts) > 1 else config.machine}:{target.listen_port}",
+        hosts=config.hosts,
+        adopted=config.adopted,
+        keyless=keyless,
+        open_port=config.open_port,
+        recorded=recorded,
+        published=published,
+        claim=claim,
+        server_not_after=leaf.not_valid_after_utc if leaf else None,
+        ended=ended,
+        ending=ending,
         warnings=tuple(warnings),
     )
 
@@ -146,6 +222,18 @@ def _networks(site: Site) -> list[str]:
 
 def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) -> None:
     now = site.clock()
+    _server_certificate(site, server_end, warnings)
+    with site.store.read() as view:
+        ending = view.ending(now + SOON)
+    for name, end in ending:
+        if end < now:
+            warnings.append(f"the certificate of {name!r} has ended; run: redlatch device renew")
+        else:
+            warnings.append(f"the certificate of {name!r} ends within 30 days")
+
+
+def _server_certificate(site: Site, server_end: datetime | None, warnings: list[str]) -> None:
+    now = site.clock()
     if server_end is None:
         warnings.append("the published server certificate is missing or garbled; run: redlatch up")
     elif server_end - now < SOON:
@@ -155,10 +243,3 @@ def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) 
             "nothing renews the server certificate by itself (no systemd timer of root's): run redlatch refresh "
             "once a month, by hand or by cron"
         )
-    with site.store.read() as view:
-        ending = view.ending(now + SOON)
-    for name, end in ending:
-        if end < now:
-            warnings.append(f"the certificate of {name!r} has ended; run: redlatch device renew")
-        else:
-            warnings.append(f"the certificate of {name!r} ends within 30 days")

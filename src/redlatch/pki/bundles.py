@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from cryptography import x509
@@ -68,6 +68,22 @@ def pem_files(key: Key | None, cert: x509.Certificate, server_ca: x509.Certifica
     if server_ca is not None:
         files["server-ca.pem"] = certificate_pem(server_ca)
     return files
+
+
+def c_header(pem: Mapping[str, bytes]) -> bytes:
+    """Return PEM texts as C strings, variable name -> text, for microcontrollers: as key.js writes it."""
+    lines = [
+        "// A key and its certificate: whoever has this file can do what the device may.",
+        "#pragma once",
+        "#ifndef PROGMEM",
+        "#define PROGMEM",
+        "#endif",
+        "",
+    ]
+    for name, text in pem.items():
+        body = [f'  "{line}\\n"' for line in text.decode("ascii").strip().splitlines()]
+        lines += [f"static const char {name}[] PROGMEM =", *body, "  ;", ""]
+    return "\n".join(lines).encode()
 
 
 def _friendly(name: str) -> str:

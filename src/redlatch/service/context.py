@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -61,18 +62,30 @@ class Context:
     console_url: Callable[[str | None], str]
     pin: Callable[[], str]  # sha256//... of the enrolment origin's key, as curl's --pinnedpubkey takes it
     changes: OrderedDict[str, Change] = field(default_factory=OrderedDict)
-    _held_until: float = 0.0
+    _waiting: dict[str, float] = field(default_factory=dict)
+    _answering: int = 0
 
-    def hold_enrolment(self, seconds: float) -> None:
-        """Keeps the enrolment port open so long from now on, without an open link: a page waits for its device to
-        come in.
+    def hold_enrolment(self, page: str, seconds: float) -> None:
+        """Keeps the enrolment port open so long from now on, without an open link: this page (its receipt) waits
+        for its device to come in. What was said of it before no longer counts.
         """
-        self._held_until = max(self._held_until, time.monotonic() + seconds)
+        self._waiting[page] = time.monotonic() + seconds
+
+    @contextlib.contextmanager
+    def holding_enrolment(self) -> Iterator[None]:
+        """Keeps it open inside: a link is used up before the answer with its key is out."""
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
 
     @property
     def enrolment_held(self) -> bool:
         """Whether some page may still be waiting."""
-        return time.monotonic() < self._held_until
+        now = time.monotonic()
+        self._waiting = {page: until for page, until in self._waiting.items() if now < until}
+        return bool(self._answering or self._waiting)
 
     def as_visitor(self, visitor: Visitor) -> Site:
         """The site, with this visitor's name in the audit trail."""

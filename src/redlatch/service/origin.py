@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -213,7 +214,10 @@ class _Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         self._busy = False
         self._limit(None)
+        unread = self.conn.their_state is h11.SEND_BODY
         super().on_response_complete()
+        if unread:  # answered before all of it came: uvicorn would read the rest, however long
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._limit(None)

@@ -22,11 +22,14 @@ _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
     (b"x-frame-options", b"DENY"),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not no-referrer: with it, browsers send `Origin: null` with the forms of our own pages (Fetch, 3.2.4).
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+#: What an answer may say otherwise.
+_OWN = frozenset({b"cache-control", b"cross-origin-resource-policy"})
 _READS = frozenset({"GET", "HEAD"})
 
 
@@ -61,7 +64,7 @@ class Guarded:
             except TooLong:
                 problem = 413, "that is too much"
         if problem is not None and not answer.begun:
-            await _refuse(answer, *problem)
+            await _refuse(answer, *problem, told=(b"sec-fetch-site", b"same-site") in scope["headers"])
 
     def _problem(self, scope: Any) -> tuple[int, str] | None:
         """Status and words for a request that no application shall see."""
@@ -123,7 +126,7 @@ def by_page(headers: Any) -> bool:
 
 
 class _Answer:
-    """Adds the headers that every answer has; one that says how it may be kept stays as it is."""
+    """Adds the headers that every answer has; what it says itself of `_OWN` stays as it is."""
 
     def __init__(self, send: Any) -> None:
         self._send = send
@@ -132,9 +135,9 @@ class _Answer:
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.begun = True
-            headers = [*message.get("headers", []), *_HEADERS]
-            if not any(name.lower() == b"cache-control" for name, _ in headers):
-                headers.append((b"cache-control", b"no-store"))
+            headers = [*message.get("headers", [])]
+            given = {name.lower() for name, _ in headers} & _OWN
+            headers += [one for one in (*_HEADERS, (b"cache-control", b"no-store")) if one[0] not in given]
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -158,7 +161,12 @@ class _Body:
         return message
 
 
-async def _refuse(send: Any, status: int, text: str) -> None:
+async def _refuse(send: Any, status: int, text: str, *, told: bool) -> None:
+    """`told`: a page of another port of this host, as the editor with its sidebar is, learns that it was refused
+    (it reads nothing of it); with same-origin that would look like no answer. Chromium finds no address same-site.
+    """
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    if told:
+        headers.append((b"cross-origin-resource-policy", b"cross-origin"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": f"{text}\n".encode()})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -17,19 +18,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import structlog
-
-from redlatch.errors import EngineError, RedlatchError
+from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.operations import hosts, links, notices, service
 from redlatch.operations.site import Site
-from redlatch.service import enrolment, listener
+from redlatch.service import enrolment, listener, log
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
+
+if TYPE_CHECKING:
+    from redlatch.store import LinkRow
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
 _REMIND = 600.0
 #: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
-_THREADS = 8
+_THREADS = 4
 
 
 class Tls:
@@ -69,7 +71,7 @@ class Tls:
                     f"cannot serve: {getattr(error, 'message', None) or str(error).lower()}",
                     hint="`redlatch refresh` writes the certificates anew",
                 ) from error
-            structlog.get_logger().warning("tls kept as it was", why=str(error))
+            log.warning("tls kept as it was", why=str(error))
 
     def context(self) -> ssl.SSLContext:
         """What the next handshake is done with."""
@@ -85,18 +87,17 @@ class Serve:
         """`told(text)` hears once, in words, where it listens."""
         self._site = site
         self._told = told
-        self._log = structlog.get_logger()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._config = site.config()
         self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
-        self._enrolment_tls = Tls(lambda: hosts.enrolment_pem(site, self._config))
+        self._enrolment_tls = Tls(lambda: hosts.enrolment_shows(site).pem)
         self.context = Context(
             site=site,
             watch=Watch(site),
             work=self._work,
-            enrolment_url=lambda host: hosts.enrolment_url(site, self._config, host),
-            console_url=lambda host: hosts.console_url(site, self._config, host),
-            pin=lambda: hosts.pin(hosts.enrolment_pem(site, self._config)),
+            enrolment_url=lambda host: hosts.enrolment_url(site, host),
+            console_url=lambda host: hosts.console_url(site, host),
+            pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -119,8 +120,8 @@ class Serve:
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
         self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
-        self._told(hosts.console_url(self._site, self._config))
-        self._log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
+        self._told(hosts.console_url(self._site))
+        log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
         finally:
@@ -138,7 +139,7 @@ class Serve:
                 await self._work(self._console_tls.refresh)
                 await self._follow_links()
             except RedlatchError as error:
-                self._log.error("cannot follow the store", why=error.message)
+                log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
 
     async def _follow_links(self) -> None:
@@ -152,16 +153,27 @@ class Serve:
                 self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
             except RedlatchError as error:
                 if self._taken != error.message:
-                    self._log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
+                    log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
                 self._taken = error.message
+                if _somebody_listens(error):
+                    await self._work(lambda: self._end(found))
                 return
             self._taken = ""
-            self._log.info("enrolment is open", links=len(found), port=chosen.enrolment_port)
+            log.info("enrolment is open", links=len(found), port=chosen.enrolment_port)
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
-            await self._enrolment.close()
-            self._log.info("enrolment is closed")
+            await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
+            log.info("enrolment is closed")
+
+    def _end(self, found: Sequence[LinkRow]) -> None:
+        """Ends links whose address leads to somebody else: a flow that listens there could show a page like ours,
+        under Node-RED's own certificate, and take the link of whoever opens it.
+        """
+        for one in found:
+            with contextlib.suppress(Conflict):  # used, or withdrawn, meanwhile
+                links.withdraw(self._site, one.id)
+                log.warning("a link was withdrawn: its port is somebody else's", link=one.id)
 
     async def _watch(self, stop: asyncio.Event) -> None:
         """Reads what Node-RED says."""
@@ -169,7 +181,7 @@ class Serve:
             try:
                 await self._work(self.context.watch.look)
             except RedlatchError as error:
-                self._log.warning("cannot read what node-red says", why=error.message)
+                log.warning("cannot read what node-red says", why=error.message)
             await _pause(stop, TICK * _TICKS_PER_LOOK)
 
     async def _remind(self, stop: asyncio.Event) -> None:
@@ -178,16 +190,16 @@ class Serve:
             try:
                 await self._work(lambda: service.server_pem(self._site))
                 for one in await self._work(lambda: notices.send(self._site)):
-                    self._log.warning("a certificate ends", **one)
+                    log.warning("a certificate ends", **one)
             except RedlatchError as error:
-                self._log.error("cannot say what ends soon", why=error.message)
+                log.error("cannot say what ends soon", why=error.message)
             await _pause(stop, _REMIND)
 
     async def _work(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _refused(self, origin: str, address: str, why: str) -> None:
-        self._log.info("handshake refused", origin=origin, address=address, why=why)
+        log.info("handshake refused", origin=origin, address=address, why=why)
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
@@ -211,6 +223,12 @@ def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
         return listener.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
         raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
+
+
+def _somebody_listens(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None and error.errno == errno.EADDRINUSE
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
@@ -240,18 +258,3 @@ def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
         await Serve(site, told=told).run(stop)
 
     listener.run(main())
-
-
-def log_to(stream: Any, *, terminal: bool) -> None:
-    """One line an event: for a person on a terminal, else JSON, in which nothing can begin a line of its own."""
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=False) if terminal else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(stream),
-    )

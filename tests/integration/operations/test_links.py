@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import threading
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -18,9 +21,12 @@ from tests.support.home import small_site
 
 from redlatch.enrolment import Refusal
 from redlatch.errors import Conflict, InvalidInput, NotFound
-from redlatch.operations import devices, links
+from redlatch.operations import devices, links, service, service_key
 from redlatch.operations.links import LinkRefused, TrustNeeded, Wanted
-from redlatch.operations.site import Config, Site, changing, set_config
+from redlatch.operations.site import Site
+from redlatch.pki.authority import Authority
+from redlatch.pki.certificates import certificate_pem
+from redlatch.pki.keys import generate_key, private_key_pem
 
 HOME = "192.168.1.20"
 AWAY = "203.0.113.9"
@@ -46,12 +52,40 @@ def later(site: Site, **time: float) -> Site:
     return replace(site, clock=lambda: datetime.now(UTC) + timedelta(**time))
 
 
-def made_public(site: Site) -> None:
-    """As if the service had a certificate of its own that everybody knows; whether it is one is another test's."""
-    with changing(site) as tx:
-        service = replace(Config.of(tx.site().config).service, server_files=("/cert.pem", "/key.pem"))
-        set_config(tx, service=service)
-        tx.record("site.changed")
+@pytest.fixture
+def made_public(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Gives console and enrolment a certificate that this machine's roots vouch for."""
+
+    def make() -> None:
+        authority = Authority.create_server(str(uuid.uuid4()), ["attic.local"], now=datetime.now(UTC))
+        key = generate_key("p256")
+        leaf = authority.issue_server(key.public_key(), ["attic.local"], [], now=datetime.now(UTC))
+        roots = tmp_path / "roots.pem"
+        roots.write_bytes(certificate_pem(authority.certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+        cert, private = tmp_path / "cert.pem", tmp_path / "key.pem"
+        cert.write_bytes(certificate_pem(leaf))
+        private.write_bytes(private_key_pem(key, None))
+        private.chmod(0o600)
+        service.configure(site, server_files=(str(cert), str(private)))
+
+    return make
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_public(
+    site: Site, made_public: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What counts is whether a device would accept it, not that the operator named files."""
+    made_public()
+    (tmp_path / "none.pem").write_bytes(
+        certificate_pem(Authority.create_device("x" * 36, now=datetime.now(UTC)).certificate)
+    )
+    assert links.public(site)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    service_key._trusted_names.cache_clear()
+    assert not links.public(site)
+    with pytest.raises(TrustNeeded):
+        invite(site, trust_lan=False)
 
 
 def test_a_link_makes_its_device_once(site: Site) -> None:
@@ -70,9 +104,16 @@ def test_a_link_makes_its_device_once(site: Site) -> None:
     assert len(devices.show(site, "Bart's phone").certificates) == 1
 
 
-def test_of_two_hundred_at_once_one_gets_a_certificate(site: Site) -> None:
-    """All at the same instant, in 200 threads: one certificate, one device, 199 that read "used already"."""
+def test_of_two_hundred_at_once_one_gets_a_certificate(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 threads that have all found the link good, and only then go on: one certificate, one device."""
     made = invite(site)
+    together, order = threading.Barrier(200), devices.order
+
+    def ordered(*arguments: Any, **named: Any) -> devices.Order:
+        together.wait(60)
+        return order(*arguments, **named)
+
+    monkeypatch.setattr(devices, "order", ordered)
 
     def attempt(number: int) -> str:
         try:
@@ -102,8 +143,6 @@ def test_of_processes_at_once_one_gets_a_certificate(site: Site) -> None:
         "try: links.redeem(site, sys.argv[2], peer='127.0.0.1', by_page=True); print('in')\n"
         "except links.LinkRefused as error: print(error.refusal.value)\n"
     )
-    import sys
-
     arguments = [sys.executable, "-c", program, str(site.settings.home), made.token]
     running = [
         subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)
@@ -126,10 +165,12 @@ def test_a_link_for_a_device_that_there_is_gives_it_a_further_key(site: Site) ->
     assert (shown.device.role, len(shown.certificates)) == ("viewer", 2)
 
 
-def test_a_further_key_is_for_that_device_and_not_for_its_name(site: Site) -> None:
+def test_a_further_key_is_for_that_device_and_not_for_its_name(
+    site: Site, made_public: Callable[[], None]
+) -> None:
     """Revoked and added anew under the same name meanwhile, it is another device: the link opens nothing."""
     devices.add(site, "Bart's phone", role="admin")
-    made_public(site)
+    made_public()
     made = invite(site)
     devices.revoke(site, "Bart's phone")
     devices.add(site, "Bart's phone", role="owner")
@@ -216,8 +257,8 @@ def test_a_link_for_the_network_opens_nothing_from_elsewhere(site: Site, peer: s
     assert redeem(site, made, peer="::ffff:192.168.1.20")
 
 
-def test_a_link_for_elsewhere_opens_from_anywhere(site: Site) -> None:
-    made_public(site)
+def test_a_link_for_elsewhere_opens_from_anywhere(site: Site, made_public: Callable[[], None]) -> None:
+    made_public()
     made = invite(site, remote=True)
     assert made.link.expires_at - made.link.created_at == timedelta(hours=24)
     assert redeem(site, made, peer=AWAY)
@@ -235,16 +276,20 @@ def test_a_link_for_command_lines_is_refused_to_pages(site: Site) -> None:
             assert redeem(site, made, by_page=False).issued.device.role == "owner"
 
 
-def test_without_a_known_certificate_trust_is_asked_for_before_there_is_a_link(site: Site) -> None:
+def test_without_a_known_certificate_trust_is_asked_for_before_there_is_a_link(
+    site: Site, made_public: Callable[[], None]
+) -> None:
     with pytest.raises(TrustNeeded, match="could take the link"):
         invite(site, trust_lan=False)
     assert links.list_links(site) == ()
-    made_public(site)
+    made_public()
     assert invite(site, trust_lan=False)
 
 
 @pytest.mark.parametrize("role", ["owner", "admin", "boss"])
-def test_a_link_that_makes_an_owner_or_admin_needs_more_than_trust(site: Site, role: str) -> None:
+def test_a_link_that_makes_an_owner_or_admin_needs_more_than_trust(
+    site: Site, role: str, made_public: Callable[[], None]
+) -> None:
     """Roles of the operator's own that are like these two included."""
     from redlatch.operations import roles
 
@@ -256,7 +301,7 @@ def test_a_link_that_makes_an_owner_or_admin_needs_more_than_trust(site: Site, r
         invite(site, "Ada's laptop", role="user")  # a further key for one that is
     assert links.list_links(site) == ()
     assert invite(site, role=role, pinned=True)
-    made_public(site)
+    made_public()
     assert invite(site, "Another", role=role, trust_lan=False)
 
 

@@ -20,7 +20,7 @@ from tests.support.loop import Loop
 from tests.support.wait import until
 
 from redlatch.operations import devices, service
-from redlatch.operations.site import Site
+from redlatch.operations.site import Site, changing
 from redlatch.pki.bundles import pem_files
 from redlatch.pki.certificates import certificate_pem
 from redlatch.service import listener
@@ -219,6 +219,7 @@ def test_one_address_cannot_take_every_place(ground: Ground) -> None:
     held = [raw(origin) for _ in range(6)]
     until(lambda: ground.loop.call(origin._open.total) == 6, what="six connections")
     with raw(origin) as seventh:
+        seventh.settimeout(2)  # a handshake may take 10
         assert is_closed(seventh)
     with socket.create_connection(
         ("127.0.0.1", port_of(origin)), timeout=10, source_address=("127.0.0.2", 0)
@@ -345,12 +346,12 @@ def test_a_long_body_is_not_read(ground: Ground, ask: Ask) -> None:
 
 def test_fifty_megabytes_are_refused_without_holding_them(ground: Ground) -> None:
     port = guarded(ground)
-    with tls_to(ground, port) as sock:
-        sock.sendall(
-            f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 52428800\r\n\r\n".encode()
-            + b"x" * 65536
-        )
-        assert sock.recv(4096).startswith(b"HTTP/1.1 413")
+    for begun in (b"", b"x" * 65536):  # by the length that it states, before any of it comes
+        with tls_to(ground, port) as sock:
+            sock.settimeout(2)
+            head = f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 52428800\r\n\r\n"
+            sock.sendall(head.encode() + begun)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 def tls_to(ground: Ground, port: int) -> ssl.SSLSocket:
@@ -382,6 +383,21 @@ def test_what_can_be_read_in_two_ways_is_refused(ground: Ground, head: bytes) ->
     with tls_to(ground, port) as sock:
         sock.sendall(head.replace(b"{port}", str(port).encode()))
         assert sock.recv(4096)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"HTTP/1.1 421")
+
+
+def test_what_is_answered_early_is_not_read_to_its_end(ground: Ground) -> None:
+    """An application that wants no body gets none: the connection is closed, and the rest is not taken."""
+
+    async def deaf(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    port = guarded(ground, deaf)
+    with tls_to(ground, port) as sock:
+        sock.sendall(f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        assert sock.recv(4096).startswith(b"HTTP/1.1 404")
+        sock.settimeout(1)  # the idle time is 15 s, and a head may take 10
+        assert is_closed(sock)
 
 
 def test_every_answer_has_the_headers_that_keep_a_page_to_itself(ground: Ground) -> None:
@@ -469,5 +485,12 @@ def test_a_visitor_is_who_the_store_says_now(ground: Ground) -> None:
     for moment in (timedelta(days=366), timedelta(days=-1)):
         later = replace(site, clock=lambda moment=moment: datetime.now(UTC) + moment)
         assert visitor(later, der) is None
+    second = devices.renew(site, "Ada's laptop")
+    with changing(site) as tx:
+        tx.revoke_certificate(issued.fingerprint, datetime.now(UTC), "lost")
+        tx.record("certificate.revoked")
+    assert visitor(site, der) is None
+    der = ssl.PEM_cert_to_DER_cert(certificate_pem(second.certificate).decode())
+    assert visitor(site, der) is not None
     devices.revoke(site, "Ada's laptop")
     assert visitor(site, der) is None

@@ -2,7 +2,8 @@
 
 const { test } = require("node:test");
 const assert = require("node:assert");
-const key = require(process.env.REDLATCH_TEST_KEY_JS);
+const path = require("node:path");
+const key = require(path.join(__dirname, "../../../src/redlatch/service/enrolment/static/key.js"));
 
 test("a password is 15 of 24 letters in three groups, and every letter comes as often", () => {
   const counts = {};

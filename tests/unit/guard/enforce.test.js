@@ -76,6 +76,24 @@ test("a device's connection, request and websocket pass", () => {
   assert.deepStrictEqual(seen, ["secureConnection", "request", "checkContinue", "checkExpectation", "upgrade"]);
 });
 
+test("the sidebar is told which device is behind a socket, by the snapshot of now", () => {
+  const { enforcement, from } = admitted({ snapshot: { ...SNAPSHOT, roles: { admin: "owner" } } });
+  const own = { id: "1", role: "admin", base: "owner", fingerprint: FINGERPRINT, not_after: 4e9, from: "127.0.0.1" };
+  assert.deepStrictEqual(enforcement.deviceBehind(from), own);
+  assert.strictEqual(enforcement.deviceBehind(socket(FINGERPRINT)), null); // nobody looked at this one
+  enforcement.published.snapshot = { snapshot: snapshotOf({ ...SNAPSHOT, devices: {} }), digest: "e" };
+  enforcement.adopt();
+  assert.strictEqual(enforcement.deviceBehind(from), null);
+});
+
+test("who needs no certificate is no device to the sidebar", () => {
+  const { enforcement, server } = guarded({ snapshot: OPEN });
+  const from = socket(undefined);
+  server.emit("secureConnection", from);
+  assert.strictEqual(enforcement.isAdmitted(from), true);
+  assert.strictEqual(enforcement.deviceBehind(from), null);
+});
+
 test("CONNECT is refused, and with it an upgrade that names no protocol", () => {
   const { server, seen, from } = admitted();
   server.emit("connect", req(from, { method: "CONNECT", url: "/" }), from);

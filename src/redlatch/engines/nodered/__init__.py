@@ -19,6 +19,7 @@
     publish     prepare(settings, user); publish_guard(settings, group: int | None) -> str (hash)
                 publish_server / publish_device_ca(settings, bytes, group) -> bool (changed)
                 publish_snapshot(settings, head, {digest: part}, group) -> bool (changed)
+                publish_sidebar(settings, bytes, group) -> bool (changed); sidebar_version(settings) -> int | None
                 published_guard(settings) -> str | None; published_head(settings) -> dict | None
                 read_part(settings, digest) -> bytes | None; remove_parts(settings, digests)
                 guard_hash() -> str; unpublish(settings); untrusted_ancestors(path) -> list[Path]

@@ -24,6 +24,8 @@ Kind = Literal["p12", "p12-modern", "pem", "mobileconfig", "csr"]
 FORMATS: Final = ("p12", "p12-modern", "pem", "mobileconfig")
 PKCS10: Final = "application/pkcs10"  # RFC 5967
 PEM: Final = "application/x-pem-file"
+#: The header that tells a program where it renews its key later on.
+RENEW: Final = "redlatch-renew"
 _TYPES: Final = {"p12": "application/x-pkcs12", "crt": "application/x-x509-ca-cert", "pem": PEM}
 #: Bytes. A request for a certificate has at most 16 KB, 22 KB of base64.
 MOST: Final = 32768

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -23,6 +22,7 @@ from redlatch.operations import hosts, links, roles
 from redlatch.operations.site import Config, Site, authority
 from redlatch.pki import mobileconfig
 from redlatch.pki.certificates import ServerPair, server_pair
+from redlatch.service import log
 from redlatch.service.context import Context
 from redlatch.service.enrolment import answers, pages
 from redlatch.service.enrolment.answers import Refused, Wanted
@@ -31,16 +31,18 @@ from redlatch.service.enrolment.receipts import Receipts
 from redlatch.service.security import by_page
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from starlette.requests import Request
 
     from redlatch.operations.devices import Issued
 
 Handler = Callable[["Request"], Awaitable[Response]]
 _STATUS = {Refusal.WRONG: 403, Refusal.AWAY: 403, Refusal.PINNED: 403}
-#: Seconds that the port stays open for a page: while its person is away in the settings of a phone, and after each
-#: time that it asked.
+#: Seconds that the port stays open for a page: while its person is away in the settings of a phone, after each
+#: time that it asked, and when it was told that its device is in.
 _HOLD = 300.0
 _HOLD_ASKED = 60.0
+_HOLD_IN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Desk:
 
     def signer(self) -> ServerPair:
         """The pair that the enrolment page shows: it signs profiles."""
-        pem = hosts.enrolment_pem(self.site, self.site.config()).read_bytes()
+        pem = hosts.enrolment_shows(self.site).pem.read_bytes()
         return server_pair(pem, pem)
 
 
@@ -67,7 +69,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
     guesses = Guesses(clock)
 
     def refused(error: links.LinkRefused, peer: str) -> Refused:
-        _log().info("link refused", peer=peer, why=error.refusal.value)
+        log.info("link refused", peer=peer, why=error.refusal.value)
         if error.refusal is Refusal.WRONG and guesses.wrong(peer):
             return Refused(429, "too-many", "too many wrong links came from this address", "wait a minute")
         return Refused(_STATUS.get(error.refusal, 410), error.refusal.value, error.message, error.hint)
@@ -85,7 +87,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
         return JSONResponse(about | {"expires": link.expires_at.isoformat(), "pinned": link.pinned})
 
     async def redeemed(request: Request) -> Response:
-        wanted = await answers.wanted(request)
+        wanted = await ready(desk, await answers.wanted(request))
         peer = peer_of(request)
 
         def redeem() -> links.Redeemed:
@@ -98,18 +100,17 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
                 key_kind=wanted.key,
             )
 
-        try:
-            done = await work(redeem)
-        except links.LinkRefused as error:
-            raise refused(error, peer) from error
-        except RedlatchError as error:
-            raise failed(error, peer) from error
-        _log().info(
-            "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
-        )
-        if not wanted.as_text:
-            context.hold_enrolment(_HOLD)
-        return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
+        with context.holding_enrolment():
+            try:
+                done = await work(redeem)
+            except links.LinkRefused as error:
+                raise refused(error, peer) from error
+            except RedlatchError as error:
+                raise failed(error, peer) from error
+            log.info(
+                "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
+            )
+            return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
 
     async def received(request: Request) -> Response:
         receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
@@ -118,10 +119,6 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
         if (number := receipt.link) is not None:
             await work(lambda: links.confirmed(site, number))
         return Response(status_code=204)
-
-    async def arrived(request: Request) -> Response:
-        context.hold_enrolment(_HOLD_ASKED)
-        return await has_arrived(desk)(request)
 
     async def page(_request: Request) -> Response:
         return Response(pages.render(), media_type="text/html; charset=utf-8")
@@ -137,7 +134,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
                 ("POST", "/offer"): offered,
                 ("POST", "/redeem"): redeemed,
                 ("POST", "/received"): received,
-                ("POST", "/arrived"): arrived,
+                ("POST", "/arrived"): has_arrived(desk),
                 ("GET", "/profile/{ticket}"): fetched(desk),
                 ("GET", "/root.crt"): root,
                 ("GET", "/root.mobileconfig"): root,
@@ -151,26 +148,43 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
     with desk.site.store.read() as view:
         config = Config.of(view.site().config)
         base = roles.base_of(view, role)
+    needed = config.server_files is None
+    root = authority(desk.site, "server", signing=False).certificate if needed else None
     return {
         "device": device,
         "role": role,
         "base": base,
         "formats": list(answers.FORMATS),
-        "root": config.server_files is None,
-        "public": links.public(config),
+        "root": root is not None,
+        "root_name": None if root is None else _common_name(root),
+        "public": links.public(desk.site),
         "pin": desk.context.pin(),
         "site": _site_host(config),
         "next": node_red_url(config, host),
     }
 
 
+async def ready(desk: Desk, wanted: Wanted) -> Wanted:
+    """Makes sure, before a link is used up, that its answer can be made: a profile takes a signature."""
+    if wanted.kind == "mobileconfig":
+        try:
+            await desk.context.work(desk.signer)
+        except (OSError, RedlatchError) as error:
+            log.error("no profile can be signed", why=getattr(error, "message", str(error)))
+            raise Refused(
+                500, "no-profile", "the server cannot make a profile just now", "take the .p12 file instead"
+            ) from error
+    return wanted
+
+
 async def hand_over(
     desk: Desk, request: Request, issued: Issued, wanted: Wanted, *, link: int | None, profiles: str
 ) -> Response:
     """The answer for whoever asked. The key is in it and, for a minute, in a profile; then nowhere else."""
-    if wanted.as_text:
-        return Response(answers.text(issued), media_type=answers.PEM)
     host = request.headers.get("host", "")
+    if wanted.as_text:
+        renew = await desk.context.work(lambda: desk.context.console_url(_name_of(host)) + "/renew")
+        return Response(answers.text(issued), headers={answers.RENEW: renew}, media_type=answers.PEM)
 
     def make() -> tuple[dict[str, bytes], str, str | None]:
         with desk.site.store.read() as view:
@@ -187,6 +201,8 @@ async def hand_over(
         ((name, content),) = made.items()
         profile = profiles + desk.receipts.lay_out(name, content)
     receipt = desk.receipts.give(link, issued.fingerprint, issued.certificate.not_valid_before_utc)
+    if link is not None:
+        desk.context.hold_enrolment(receipt, _HOLD)
     return JSONResponse(
         answers.answer(issued, made, password, receipt=receipt, next_url=next_url, profile=profile)
     )
@@ -196,10 +212,13 @@ def has_arrived(desk: Desk) -> Handler:
     """POST {"receipt"}: whether the device got in with the key that this receipt is for."""
 
     async def handler(request: Request) -> Response:
-        receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
+        shown = answers.text_of(await answers.document_of(request), "receipt")
+        receipt = desk.receipts.find(shown)
         if receipt is None:
             raise Refused(404, "unknown-receipt", "this receipt is not known")
         seen = desk.context.watch.let_in(receipt.fingerprint, receipt.since)
+        if receipt.link is not None:
+            desk.context.hold_enrolment(shown, _HOLD_ASKED if seen is None else _HOLD_IN)
         if seen is None:
             return JSONResponse({"in": False, "at": None, "from": None})
         return JSONResponse({"in": True, "at": seen.at.isoformat(), "from": seen.address})
@@ -235,7 +254,7 @@ async def static(request: Request) -> Response:
 
 def failed(error: RedlatchError, peer: str) -> Refused:
     """The words for a failure that used nothing up; what is wrong with the machine itself is not the network's."""
-    _log().warning("no key was made", peer=peer, code=error.code, why=error.message)
+    log.warning("no key was made", peer=peer, code=error.code, why=error.message)
     if isinstance(error, InvalidInput):
         return Refused.of(error, 400)
     if isinstance(error, Conflict):
@@ -260,8 +279,9 @@ def answering(handler: Handler) -> Handler:
 
     async def answered(request: Request) -> Response:
         try:
-            return await handler(request)
-        except Refused as error:
+            response = await handler(request)
+        except (Refused, RedlatchError) as raised:
+            error = raised if isinstance(raised, Refused) else failed(raised, peer_of(request))
             headers = {"retry-after": "60"} if error.status == 429 else {}
             if error.status in (413, 415):  # the rest of the body is not waited for
                 headers["connection"] = "close"
@@ -270,6 +290,11 @@ def answering(handler: Handler) -> Handler:
                 return Response(line, error.status, headers, "text/plain; charset=utf-8")
             document = {"error": error.code, "message": error.message, "hint": error.hint}
             return JSONResponse(document, error.status, headers)
+        if request.url.path.endswith("/arrived"):
+            # Asked every two seconds: kept alive, each page that waits would hold one of the few connections that
+            # an address may have, and a household behind one router has one address.
+            response.headers["connection"] = "close"
+        return response
 
     return answered
 
@@ -281,9 +306,14 @@ def node_red_url(config: Config, host: str) -> str | None:
     """
     if config.target is None:
         return None
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    name = _name_of(host)
     own = name.lower() in config.hosts or (config.server_files is None and _is_address(name))
     return f"https://{name.lower() if own else _site_host(config)}:{config.target.listen_port}/"
+
+
+def _name_of(host: str) -> str:
+    """The Host header without its port."""
+    return host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
 
 
 def _site_host(config: Config) -> str:
@@ -293,16 +323,19 @@ def _site_host(config: Config) -> str:
     return next(iter([*config.names, *local, *config.hosts]), config.machine)
 
 
+def _common_name(certificate: x509.Certificate) -> str:
+    from cryptography.x509.oid import NameOID
+
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
     return True
-
-
-def _log() -> Any:
-    return structlog.get_logger()
 
 
 def _root(desk: Desk, path: str) -> Response:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import structlog
 from starlette.applications import Starlette
 from starlette.responses import Response
 
 from redlatch.errors import RedlatchError
 from redlatch.operations import devices
+from redlatch.service import log
 from redlatch.service.enrolment import answers, pages
 from redlatch.service.enrolment.answers import Refused
 from redlatch.service.enrolment.app import (
@@ -28,6 +28,7 @@ from redlatch.service.enrolment.app import (
     has_arrived,
     offer,
     peer_of,
+    ready,
     routes,
     static,
 )
@@ -64,7 +65,7 @@ def renewal(context: Context, *, clock: Callable[[], float] = time.monotonic) ->
 
     async def renewed(request: Request) -> Response:
         device = await device_of(request)
-        wanted = await answers.wanted(request)
+        wanted = await ready(desk, await answers.wanted(request))
         site = replace(context.site, actor=f"console: {device.name}")
         try:
             issued = await context.work(
@@ -72,9 +73,7 @@ def renewal(context: Context, *, clock: Callable[[], float] = time.monotonic) ->
             )
         except RedlatchError as error:
             raise failed(error, peer_of(request)) from error
-        structlog.get_logger().info(
-            "key renewed", peer=peer_of(request), device=device.name, fingerprint=issued.fingerprint
-        )
+        log.info("key renewed", peer=peer_of(request), device=device.name, fingerprint=issued.fingerprint)
         return await hand_over(desk, request, issued, wanted, link=None, profiles="/renew/profile/")
 
     async def arrived(request: Request) -> Response:

@@ -23,6 +23,7 @@
   const token = location.hash.slice(1).trim();
   const here = detect({ ...readable(navigator), userAgentData: navigator.userAgentData });
   let offer = null;
+  let lost = false; // a key may have been made whose answer did not arrive
 
   function readable({ userAgent, platform, maxTouchPoints }) {
     return { userAgent, platform, maxTouchPoints };
@@ -75,7 +76,10 @@
 
   function refused({ status, body }, again) {
     const final = [403, 410].includes(status);
-    problem(sentence(body.message || "That did not work"), sentence(body.hint), final ? null : again);
+    const hint = body.error === "already-used" && lost
+      ? "Its key got lost on the way, or somebody else has it. Say so to whoever sent it, and ask for a new one."
+      : sentence(body.hint);
+    problem(sentence(body.message || "That did not work"), hint, final ? null : again);
     if (final) $("offer").hidden = true;
   }
 
@@ -113,7 +117,10 @@
     const until = offer.expires ? new Date(offer.expires).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) : "";
     fill(document.body, { device: offer.device, until, may: MAY[offer.base] ?? "" });
     $("untrusted").hidden = offer.public || renewing;
-    if (here.trouble) $(`trouble-${here.trouble}`).hidden = false;
+    if (here.trouble) {
+      $(`trouble-${here.trouble}`).hidden = false;
+      $("get").className = "quiet";
+    }
     document.querySelector(`input[name=platform][value=${here.platform}]`).checked = true;
     for (const input of document.querySelectorAll("input[name=platform]")) input.addEventListener("change", showWays);
     $("ways").addEventListener("change", showWay);
@@ -123,7 +130,8 @@
   }
 
   function showWays() {
-    const found = ways(chosen("platform"), key.available);
+    // The commands are for a link; a renewal by a program is `redlatch enroll --renew`
+    const found = ways(chosen("platform"), key.available).filter((way) => !(renewing && way === "command"));
     $("ways").replaceChildren(...found.map((way, number) => {
       const label = document.createElement("label");
       const input = Object.assign(document.createElement("input"), { type: "radio", name: "way", value: way });
@@ -168,7 +176,7 @@
     try {
       await obtain(platform, way);
     } catch {
-      // It may or may not have been used up: the server knows
+      lost = true; // or it was never made: the server knows
       broke(renewing ? null : begin);
       $("offer").hidden = !renewing;
     } finally {
@@ -220,7 +228,7 @@
   }
 
   // A file name that is one everywhere
-  const slug = (text) => text.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 32) || "device";
+  const slug = (text) => text.normalize("NFKD").toLowerCase().replace(/['\u2019\u0300-\u036f]/g, "").replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 32) || "device";
 
   // --- what to do with it
 
@@ -241,6 +249,7 @@
     const lines = { name: file(".p12") ?? "", secret: secret ?? "", root: file(".crt") };
     const texts = {
       device: body.device,
+      rootName: offer.root_name,
       notAfter: new Date(body.not_after).toLocaleDateString(),
       fingerprint: body.fingerprint,
       password: secret,
@@ -249,7 +258,8 @@
       use: useOf(body, Boolean(file("server-ca.pem"))),
     };
     const opening = platform !== "script" && body.next ? ["open"] : [];
-    for (const step of [...steps(platform, way, files.some((one) => one.name.startsWith("server-ca")) || (offer.root && way === "profile")), ...opening]) {
+    // Who renews came here over a connection that it trusts
+    for (const step of [...steps(platform, way, offer.root && !renewing), ...opening]) {
       const item = document.createElement("li");
       item.append(clone(`step-${step}`));
       fill(item, texts);

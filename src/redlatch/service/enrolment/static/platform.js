@@ -38,17 +38,17 @@ const RedlatchPlatform = (() => {
       root: "root-android",
     },
     windows: {
-      ways: ["page", "p12", "p12-modern", "page-rsa"],
+      ways: ["page", "page-rsa", "p12", "p12-modern"],
       steps: [...file, "windows"],
       root: "root-windows",
     },
     linux: {
-      ways: ["page", "p12-modern", "p12", "page-rsa"],
+      ways: ["page", "page-rsa", "p12-modern", "p12"],
       steps: [...file, "linux"],
       root: "root-linux",
     },
     firefox: {
-      ways: ["page", "p12-modern", "p12", "page-rsa"],
+      ways: ["page", "page-rsa", "p12-modern", "p12"],
       steps: [...file, "firefox"],
       root: "root-firefox",
     },
