@@ -1,8 +1,7 @@
 """Ports that stay ours while nothing listens on them.
 
-While no link is open the enrolment port is closed. If a flow listened there meanwhile, with Node-RED's key,
-browsers would take its page for one of this host: a service worker that it leaves behind meets whoever opens a link
-later, and takes the link.
+While no link is open the enrolment port is closed. If a flow listened there then, with Node-RED's key, browsers
+would take it for this host's: a service worker that it leaves behind takes the link of whoever opens one later.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Hold:
         self._held: dict[tuple[str, int], socket.socket] = {}
 
     def keep(self, addresses: Sequence[str], port: int) -> None:
-        """Holds this port on these addresses and nothing else; the next call tries again what cannot be had now."""
+        """Holds this port on these addresses only; the next call tries again what cannot be had now."""
         wanted = {(address, port) for address in addresses}
         for place in self._held.keys() - wanted:
             self._held.pop(place).close()

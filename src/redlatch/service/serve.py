@@ -42,7 +42,7 @@ TICK = 0.25
 _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
 _REMIND = 600.0
-#: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
+#: Threads for what blocks, and as many for changes: the store takes one of these at a time anyway.
 _THREADS = 4
 
 
@@ -90,6 +90,7 @@ class Serve:
         self._site = site
         self._told = told
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
+        self._changing = ThreadPoolExecutor(_THREADS, thread_name_prefix="change")
         self._config = site.config()
         self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
         self._enrolment_tls = Tls(lambda: hosts.enrolment_shows(site).pem)
@@ -97,6 +98,7 @@ class Serve:
             site=site,
             watch=Watch(site),
             work=self._work,
+            change=self._change,
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
             pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
@@ -136,6 +138,7 @@ class Serve:
             self._hold.close()
             with contextlib.suppress(RedlatchError):
                 await self._work(self.context.watch.note)
+            self._changing.shutdown(wait=True)
             self._threads.shutdown(wait=True)
 
     async def _tick(self, stop: asyncio.Event) -> None:
@@ -209,9 +212,7 @@ class Serve:
             for address in set(present) - set(origin.addresses):
                 try:
                     origin.open(self._listening(address, port))
-                except (
-                    EngineError
-                ) as error:  # of an IPv6 address for a moment: it is not ours before it is checked
+                except EngineError as error:  # an IPv6 address is not ours before the kernel has checked it
                     if error.message not in self._unreached:
                         log.warning("an address is not listened on", address=address, why=error.message)
                     self._unreached.add(error.message)
@@ -249,6 +250,9 @@ class Serve:
 
     async def _work(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _change(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._changing, work)
 
     def _refused(self, origin: str, address: str, why: str) -> None:
         log.info("handshake refused", origin=origin, address=address, why=why)

@@ -125,9 +125,9 @@ def test_the_open_port_is_opened_changed_and_closed(site: Site) -> None:
     rules.add(site, Wanted(path="/hook", anyone=True, open_port=1890))
     assert published(site.settings.published).open_port == 1890
     assert kinds(site)[-2:] == ["open-port.changed", "rule.added"]
-    again = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1882))
+    again = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1891))
     assert any("1890" in one for one in again.remarks)
-    assert published(site.settings.published).open_port == 1882
+    assert published(site.settings.published).open_port == 1891
     assert [shown.rule.id for shown in rules.list_rules(site)] == [1, 2, 3, 4, 5]
     assert "handshake" in rules.set_open_port(site, None, dry_run=True).question
     assert rules.set_open_port(site, None).changed

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from tests.support.serving import FOLLOWS, Served, is_open
 from tests.support.wait import until
 
 from redlatch.operations import links, service
+from redlatch.operations.site import exclusive
 from redlatch.pki.certificates import fingerprint, load_certificates
 
 MANY = 200
@@ -148,6 +150,22 @@ def test_of_many_who_come_at_once_one_gets_the_key(running: Served) -> None:
     (winner,) = [load_certificates(answer.body)[0] for answer in answers if answer.status == 200]
     assert fingerprint(winner) == certificate.fingerprint
     assert sorted(one.kind for one in events) == ["link.made", "link.redeemed"]
+
+
+def test_changes_that_wait_hold_up_nobody_who_reads(running: Served) -> None:
+    """More redemptions than threads wait for a command that is changing the site; a page is shown at once."""
+    waiting = [running.invite(f"patient {number}") for number in range(6)]
+    owner = running.key("reader")
+    running.enrolment_is("open")
+    with ThreadPoolExecutor(len(waiting)) as pool:
+        with exclusive(running.site.settings):
+            answers = [pool.submit(redeem_by_csr, running, link.token) for link in waiting]
+            with Connection(running.console_port, owner, tls="1.3") as connection:
+                connection.socket.settimeout(3)  # they wait for 10
+                for _ in range(10):
+                    assert connection.request("GET", "/devices").status == 200
+            assert not any(answer.done() for answer in answers)
+        assert [answer.result(30) for answer in answers] == [200] * len(waiting)
 
 
 def test_nobody_else_keeps_the_enrolment_port_open(running: Served) -> None:
