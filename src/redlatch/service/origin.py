@@ -173,7 +173,9 @@ class Origin:
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             connection.close()
-            self._refused(address, str(getattr(error, "reason", None) or error or "too slow"))
+            why = str(getattr(error, "reason", None) or error)
+            if why:  # whoever closes without a word was only looking whether somebody is there
+                self._refused(address, why)
         finally:
             self._half_open -= 1
             if protocol.transport is None:

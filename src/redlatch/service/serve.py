@@ -31,6 +31,7 @@ from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
 
 if TYPE_CHECKING:
+    from redlatch.operations.site import Service
     from redlatch.store import LinkRow
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ TICK = 0.25
 _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
 _REMIND = 600.0
-#: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
+#: Threads for what blocks, and as many for changes: the store takes one of these at a time anyway.
 _THREADS = 4
 
 
@@ -88,6 +89,7 @@ class Serve:
         self._site = site
         self._told = told
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
+        self._changing = ThreadPoolExecutor(_THREADS, thread_name_prefix="change")
         self._config = site.config()
         self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
         self._enrolment_tls = Tls(lambda: hosts.enrolment_shows(site).pem)
@@ -95,6 +97,7 @@ class Serve:
             site=site,
             watch=Watch(site),
             work=self._work,
+            change=self._change,
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
             pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
@@ -113,6 +116,8 @@ class Serve:
         )
         self._remote = False
         self._taken = ""
+        self._opened: dict[Origin, Service] = {}  # where each was told to listen when it was opened
+        self._unreached: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
@@ -120,6 +125,7 @@ class Serve:
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
         self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
+        self._opened[self._console] = chosen
         self._told(hosts.console_url(self._site))
         log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
@@ -128,6 +134,7 @@ class Serve:
             await asyncio.gather(self._console.close(), self._enrolment.close())
             with contextlib.suppress(RedlatchError):
                 await self._work(self.context.watch.note)
+            self._changing.shutdown(wait=True)
             self._threads.shutdown(wait=True)
 
     async def _tick(self, stop: asyncio.Event) -> None:
@@ -138,6 +145,7 @@ class Serve:
                 self._config = await self._work(self._site.config)
                 await self._work(self._console_tls.refresh)
                 await self._follow_links()
+                await self._follow_addresses()
             except RedlatchError as error:
                 log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
@@ -151,6 +159,7 @@ class Serve:
             try:
                 await self._work(self._enrolment_tls.refresh)
                 self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
+                self._opened[self._enrolment] = chosen
             except RedlatchError as error:
                 if self._taken != error.message:
                     log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
@@ -165,6 +174,25 @@ class Serve:
         elif self._enrolment.ports:
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             log.info("enrolment is closed")
+
+    async def _follow_addresses(self) -> None:
+        """Listens on addresses that the machine got meanwhile: after a start before there was a network, and so
+        that nobody else listens there in our place. (Those that went away lead nowhere.)
+        """
+        for origin, which in ((self._console, "console"), (self._enrolment, "enrolment")):
+            if not origin.ports:
+                continue
+            choice, port = service.of(self._opened[origin], which)
+            present = await self._work(partial(service.addresses, choice))
+            for address in set(present) - set(origin.addresses):
+                try:
+                    origin.open(listener.bind([address], port, told=True))
+                except EngineError as error:  # an IPv6 address is not ours before the kernel has checked it
+                    if error.message not in self._unreached:
+                        log.warning("an address is not listened on", address=address, why=error.message)
+                    self._unreached.add(error.message)
+                else:
+                    log.info("listens on a new address", origin=which, address=address, port=port)
 
     def _end(self, found: Sequence[LinkRow]) -> None:
         """Ends links whose address leads to somebody else: a flow that listens there could show a page like ours,
@@ -197,6 +225,9 @@ class Serve:
 
     async def _work(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _change(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._changing, work)
 
     def _refused(self, origin: str, address: str, why: str) -> None:
         log.info("handshake refused", origin=origin, address=address, why=why)

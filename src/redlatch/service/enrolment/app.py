@@ -102,7 +102,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
 
         with context.holding_enrolment():
             try:
-                done = await work(redeem)
+                done = await context.carry_out(redeem)
             except links.LinkRefused as error:
                 raise refused(error, peer) from error
             except RedlatchError as error:
