@@ -125,10 +125,12 @@ class Origin:
         """Closes the ports at once, and connections when their answers are out or `patience` seconds are over."""
         for task in [*self._accepting, *self._handshakes]:
             task.cancel()
+        # First they leave the selector: a socket that is held elsewhere would stay in it when it is closed here.
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
-        await asyncio.gather(*self._accepting, *self._handshakes, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
         for protocol in list(self._state.connections):
             protocol.shutdown()
         with contextlib.suppress(TimeoutError):

@@ -26,6 +26,7 @@ from redlatch.operations.site import Site
 from redlatch.service import enrolment, listener, log
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
+from redlatch.service.holding import Hold
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
@@ -114,6 +115,7 @@ class Serve:
             admit=self._admit,
             refused=partial(self._refused, "enrolment"),
         )
+        self._hold = Hold()  # the enrolment port's
         self._remote = False
         self._taken = ""
         self._opened: dict[Origin, Service] = {}  # where each was told to listen when it was opened
@@ -124,14 +126,16 @@ class Serve:
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
-        self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
+        self._console.open(_bind(chosen.console, chosen.console_port))
         self._opened[self._console] = chosen
         self._told(hosts.console_url(self._site))
         log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
         finally:
+            self._hold.quiet()
             await asyncio.gather(self._console.close(), self._enrolment.close())
+            self._hold.close()
             with contextlib.suppress(RedlatchError):
                 await self._work(self.context.watch.note)
             self._changing.shutdown(wait=True)
@@ -154,11 +158,13 @@ class Serve:
         found = await self._work(lambda: links.open_links(self._site))
         self._remote = any(one.remote for one in found)
         wanted = bool(found) or self.context.enrolment_held
+        chosen = self._config.service
+        addresses = await self._work(lambda: service.addresses(chosen.enrolment))
+        self._hold.keep(addresses, chosen.enrolment_port)
         if wanted and not self._enrolment.ports:
-            chosen = self._config.service
             try:
                 await self._work(self._enrolment_tls.refresh)
-                self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
+                self._enrolment.open(self._enrolment_sockets(addresses, chosen.enrolment_port))
                 self._opened[self._enrolment] = chosen
             except RedlatchError as error:
                 if self._taken != error.message:
@@ -172,8 +178,27 @@ class Serve:
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
+            self._hold.quiet()
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             log.info("enrolment is closed")
+
+    def _enrolment_sockets(self, addresses: Sequence[str], port: int) -> list[socket.socket]:
+        found: list[socket.socket] = []
+        try:
+            for address in addresses:
+                found += self._listening(address, port)
+        except EngineError as error:
+            self._hold.quiet()
+            for one in found:
+                one.close()
+            raise EngineError(
+                error.message, hint="redlatch console --enrol-port PORT names another one"
+            ) from error
+        return found
+
+    def _listening(self, address: str, port: int) -> list[socket.socket]:
+        held = self._hold.listen(address, port)
+        return listener.bind([address], port, told=True) if held is None else [held]
 
     async def _follow_addresses(self) -> None:
         """Listens on addresses that the machine got meanwhile: after a start before there was a network, and so
@@ -186,7 +211,7 @@ class Serve:
             present = await self._work(partial(service.addresses, choice))
             for address in set(present) - set(origin.addresses):
                 try:
-                    origin.open(listener.bind([address], port, told=True))
+                    origin.open(self._listening(address, port))
                 except EngineError as error:  # an IPv6 address is not ours before the kernel has checked it
                     if error.message not in self._unreached:
                         log.warning("an address is not listened on", address=address, why=error.message)
@@ -249,11 +274,11 @@ class Serve:
         return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
 
 
-def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
+def _bind(choice: Sequence[str], port: int) -> list[socket.socket]:
     try:
         return listener.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
-        raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
+        raise EngineError(error.message, hint="redlatch console --port PORT names another one") from error
 
 
 def _somebody_listens(error: BaseException | None) -> bool:
