@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
-from redlatch.operations import hosts, links, notices, service
+from redlatch.files import explained
+from redlatch.operations import hosts, links, machine, notices, service
 from redlatch.operations.site import Site
-from redlatch.service import enrolment, listener, log
+from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
 from redlatch.service.origin import Origin, server_context
@@ -59,19 +60,17 @@ class Tls:
         """
         try:
             path = self._pem()
-            state = path.stat()
+            with explained("read", path):
+                state = path.stat()
             ca = self._device_ca() if self._device_ca is not None else None
             seen = (path, state.st_ino, state.st_mtime_ns, ca)
             if self._made is None or self._made[0] != seen:
                 # A new context: a mismatched pair loaded into the live one would break it (measured).
-                self._made = seen, server_context(str(path), device_ca=ca)
-        except (OSError, RedlatchError) as error:
+                self._made = seen, server_context(path, device_ca=ca)
+        except RedlatchError as error:
             if self._made is None:
-                raise EngineError(
-                    f"cannot serve: {getattr(error, 'message', None) or str(error).lower()}",
-                    hint="`redlatch refresh` writes the certificates anew",
-                ) from error
-            log.warning("tls kept as it was", why=str(error))
+                raise
+            log.warning("tls kept as it was", why=error.message)
 
     def context(self) -> ssl.SSLContext:
         """What the next handshake is done with."""
@@ -97,7 +96,7 @@ class Serve:
             work=self._work,
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
-            pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
+            shown=lambda: hosts.enrolment_shows(site),
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -143,7 +142,8 @@ class Serve:
             await _pause(stop, TICK)
 
     async def _follow_links(self) -> None:
-        found = await self._work(lambda: links.open_links(self._site))
+        # Those that are compared are served where they were made.
+        found = [one for one in await self._work(lambda: links.open_links(self._site)) if not one.compared]
         self._remote = any(one.remote for one in found)
         wanted = bool(found) or self.context.enrolment_held
         if wanted and not self._enrolment.ports:
@@ -203,7 +203,7 @@ class Serve:
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
-        return self._remote or listener.is_private(address)
+        return self._remote or machine.is_inside(address)
 
     def _names(self) -> frozenset[str]:
         return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
@@ -220,7 +220,7 @@ class Serve:
 
 def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
     try:
-        return listener.bind(service.addresses(choice), port, told=True)
+        return sockets.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
         raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
 
@@ -257,4 +257,4 @@ def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
             loop.add_signal_handler(number, stop.set)
         await Serve(site, told=told).run(stop)
 
-    listener.run(main())
+    sockets.run(main())
