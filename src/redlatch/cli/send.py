@@ -73,6 +73,7 @@ def send(
         handing_over(session, site, name, role=role, owner=owner, days=days, where=where) as sending,
         contextlib.suppress(KeyboardInterrupt),  # the key is handed over, which ctrl-c does not change
     ):
+        session.out.line("Its page stays for as long as it asks whether the device is in; ctrl-c ends that.")
         sending.linger()
 
 

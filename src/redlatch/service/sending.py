@@ -100,6 +100,7 @@ class Sending:
             shown=lambda: hosts.node_red_shows(site),
             next_url=next_url,
         )
+        self.app = invitations(self._context, only=link.id, taken=self._take)
         self._taken: tuple[Issued, bool, float] | None = None
         self._outcome: Future[Outcome] = Future()
         self._gone = threading.Event()
@@ -145,8 +146,7 @@ class Sending:
 
     async def _serve(self) -> None:
         self._running.set_result(asyncio.get_running_loop())
-        app = invitations(self._context, only=self._link.id, taken=self._take)
-        guarded = Guarded(app, names=lambda: self._names, ports=lambda: origin.ports)
+        guarded = Guarded(self.app, names=lambda: self._names, ports=lambda: origin.ports)
         origin = Origin(guarded, lambda: self._tls, admit=is_inside)
         origin.open(self._bound)
         try:

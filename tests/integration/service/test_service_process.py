@@ -157,6 +157,20 @@ def test_nobody_else_keeps_the_enrolment_port_open(running: Served) -> None:
     running.enrolment_is("closed")
 
 
+def test_a_link_of_device_send_is_none_of_its_business(running: Served) -> None:
+    """It neither opens the enrolment port nor keeps it open, and is not withdrawn when that port is taken."""
+    (sent,) = links.invite(running.site, [links.Wanted("sent", "owner")], compared=True)
+    with socket.create_server(("127.0.0.1", running.enrolment_port)):
+        link = running.invite("sensor 55")
+        until(lambda: state(running, link.number) == "withdrawn", seconds=FOLLOWS, what="the other link's end")
+    link = running.invite("sensor 55")
+    running.enrolment_is("open")
+    links.withdraw(running.site, link.number)
+    running.enrolment_is("closed")
+    assert state(running, sent.link.id) == "open"
+    links.withdraw(running.site, sent.link.id)
+
+
 def test_a_link_does_not_outlive_that_somebody_else_has_the_port(running: Served) -> None:
     """A flow that listens there could take the link from whoever opens it: it is worth nothing by then."""
     with socket.create_server(("127.0.0.1", running.enrolment_port)):
