@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
-from redlatch.operations import hosts, links, notices, service
+from redlatch.files import explained
+from redlatch.operations import hosts, links, machine, notices, service
 from redlatch.operations.site import Site
-from redlatch.service import enrolment, listener, log
+from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
 from redlatch.service.holding import Hold
@@ -61,19 +62,17 @@ class Tls:
         """
         try:
             path = self._pem()
-            state = path.stat()
+            with explained("read", path):
+                state = path.stat()
             ca = self._device_ca() if self._device_ca is not None else None
             seen = (path, state.st_ino, state.st_mtime_ns, ca)
             if self._made is None or self._made[0] != seen:
                 # A new context: a mismatched pair loaded into the live one would break it (measured).
-                self._made = seen, server_context(str(path), device_ca=ca)
-        except (OSError, RedlatchError) as error:
+                self._made = seen, server_context(path, device_ca=ca)
+        except RedlatchError as error:
             if self._made is None:
-                raise EngineError(
-                    f"cannot serve: {getattr(error, 'message', None) or str(error).lower()}",
-                    hint="`redlatch refresh` writes the certificates anew",
-                ) from error
-            log.warning("tls kept as it was", why=str(error))
+                raise
+            log.warning("tls kept as it was", why=error.message)
 
     def context(self) -> ssl.SSLContext:
         """What the next handshake is done with."""
@@ -101,7 +100,7 @@ class Serve:
             change=self._change,
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
-            pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
+            shown=lambda: hosts.enrolment_shows(site),
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -155,7 +154,8 @@ class Serve:
             await _pause(stop, TICK)
 
     async def _follow_links(self) -> None:
-        found = await self._work(lambda: links.open_links(self._site))
+        # Those that are compared are served where they were made.
+        found = [one for one in await self._work(lambda: links.open_links(self._site)) if not one.compared]
         self._remote = any(one.remote for one in found)
         wanted = bool(found) or self.context.enrolment_held
         chosen = self._config.service
@@ -199,7 +199,7 @@ class Serve:
 
     def _listening(self, address: str, port: int) -> list[socket.socket]:
         held = self._hold.listen(address, port)
-        return listener.bind([address], port, told=True) if held is None else [held]
+        return sockets.bind([address], port, told=True) if held is None else [held]
 
     async def _follow_addresses(self) -> None:
         """Listens on addresses that the machine got meanwhile: after a start before there was a network, and so
@@ -260,7 +260,7 @@ class Serve:
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
-        return self._remote or listener.is_private(address)
+        return self._remote or machine.is_inside(address)
 
     def _names(self) -> frozenset[str]:
         return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
@@ -277,7 +277,7 @@ class Serve:
 
 def _bind(choice: Sequence[str], port: int) -> list[socket.socket]:
     try:
-        return listener.bind(service.addresses(choice), port, told=True)
+        return sockets.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
         raise EngineError(error.message, hint="redlatch console --port PORT names another one") from error
 
@@ -314,4 +314,4 @@ def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
             loop.add_signal_handler(number, stop.set)
         await Serve(site, told=told).run(stop)
 
-    listener.run(main())
+    sockets.run(main())

@@ -196,6 +196,17 @@ def test_nobody_else_gets_the_enrolment_port(running: Served, address: str) -> N
     taken()
 
 
+def test_a_link_of_device_send_is_none_of_its_business(running: Served) -> None:
+    """It neither opens the enrolment port nor keeps it open."""
+    (sent,) = links.invite(running.site, [links.Wanted("sent", "owner")], compared=True)
+    link = running.invite("sensor 55")
+    running.enrolment_is("open")
+    links.withdraw(running.site, link.number)
+    running.enrolment_is("closed")
+    assert state(running, sent.link.id) == "open"
+    links.withdraw(running.site, sent.link.id)
+
+
 def test_a_link_does_not_outlive_that_somebody_else_has_the_port(running: Served) -> None:
     """A flow that listened there before the service did could take the link of whoever opens it: it is worth
     nothing by then.
