@@ -15,6 +15,7 @@ from pathlib import Path
 from redlatch.errors import FileProblem
 from redlatch.settings import Settings
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MANY = 32  # files: from there on one sync of all disks costs less than one for each file
 
 
@@ -66,23 +67,35 @@ def _hint(error: OSError) -> str:
 def make_dir(path: Path, *, mode: int, owner: Owner | None = None) -> None:
     """Creates `path` (parents 0755) or brings it to `mode` and `owner`; refuses anything that is no folder."""
     with explained("create the folder", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            _mkdir(path, mode)
+        _make(path, mode if mode & stat.S_ISGID else 0o700)
         # By descriptor and without following links: the folder checked is the folder changed.
-        with held(path) as folder:
+        with held(path, itself=True) as folder:
             _bring(folder, mode, owner)
 
 
-def _mkdir(path: Path, mode: int) -> None:
+def _make(path: Path, mode: int) -> None:
+    try:
+        with held(path.parent) as place:
+            _mkdir(path.name, mode, place)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        _make(path.parent, 0o755)
+        with held(path.parent) as place, contextlib.suppress(FileExistsError):
+            _mkdir(path.name, mode, place)
+
+
+def _mkdir(name: str, mode: int, place: int) -> None:
     if not mode & stat.S_ISGID:
-        path.mkdir(mode=0o700)
+        os.mkdir(name, mode, dir_fd=place)
         return
     # Group and setgid come from the folder above. The mode must be right from the start: whoever is not in that
     # group loses the bit with the first chmod (chmod(2)). Whatever else is made meanwhile says its own mode.
     before = os.umask(0o027)
     try:
-        path.mkdir(mode=mode & 0o777)
+        os.mkdir(name, mode & 0o777, dir_fd=place)
     finally:
         os.umask(before)
 
@@ -103,21 +116,57 @@ def _bring(descriptor: int, mode: int, owner: Owner | None) -> bool:
 
 
 @contextlib.contextmanager
-def held(folder: Path, *, follow: bool = False) -> Iterator[int]:
-    """A folder, open: what is done by its descriptor is done there, whatever takes its name meanwhile. OSError;
-    without `follow` also for a link.
+def held(folder: Path, *, itself: bool = False) -> Iterator[int]:
+    """A folder, open: what is done by its descriptor is done there, whatever takes its name meanwhile. OSError.
+
+    A link on the way is followed only where nobody but root and the caller could have put it; with `itself` none
+    may stand in the folder's own place. So root is not led away by who owns a folder that it works in.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(folder, flags)
+    descriptor = _walk(folder.absolute(), itself=itself)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _walk(path: Path, *, itself: bool) -> int:
+    parts = list(path.parts[1:])
+    here = os.open(path.anchor, _FOLDER)
+    links = 0
+    try:
+        while parts:
+            name = parts.pop(0)
+            try:
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            except OSError as error:
+                # a link is ELOOP, or ENOTDIR where the kernel looks at O_DIRECTORY first
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR) or not _is_trusted(here, name):
+                    raise
+                links += 1
+                if links > _MANY or (itself and not parts):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+                target = Path(os.readlink(name, dir_fd=here))
+                parts = [*target.parts[1:], *parts] if target.is_absolute() else [*target.parts, *parts]
+                inner = os.open("/" if target.is_absolute() else ".", _FOLDER, dir_fd=here)
+            os.close(here)
+            here = inner
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def _is_trusted(folder: int, name: str) -> bool:
+    """Whether a name in an open folder is a link of root's or the caller's, in a folder that is theirs."""
+    mine = (0, os.geteuid())
+    state, link = os.fstat(folder), os.stat(name, dir_fd=folder, follow_symlinks=False)
+    loose = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not state.st_mode & stat.S_ISVTX
+    return stat.S_ISLNK(link.st_mode) and link.st_uid in mine and state.st_uid in mine and not loose
+
+
 def sync_dir(path: Path) -> None:
     """Makes a rename or unlink in `path` durable."""
-    with held(path, follow=True) as folder:
+    with held(path) as folder:
         os.fsync(folder)
 
 
@@ -128,7 +177,7 @@ def write_all(folder: Path, files: Mapping[str, bytes], *, mode: int, owner: Own
     """
     if not files:
         return
-    with explained("write", folder), held(folder, follow=owner is None) as place:
+    with explained("write", folder), held(folder) as place:
         for name, data in files.items():
             with explained("write", folder / name):
                 _write(place, name, data, mode=mode, owner=owner, sync=len(files) <= _MANY)
@@ -141,10 +190,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int, owner: Owner | None = No
     """Replaces `path` by `data`: whoever reads sees the old content or the new, also after a power cut.
 
     The temporary file is made in the same folder (a file moved in from elsewhere would keep the wrong group)
-    and gets its owner and mode before it gets its name. With `owner` the folder may be somebody else's, who could
-    put a link in its place: it is not followed.
+    and gets its owner and mode before it gets its name.
     """
-    with explained("write", path), held(path.parent, follow=owner is None) as place:
+    with explained("write", path), held(path.parent) as place:
         _write(place, path.name, data, mode=mode, owner=owner, sync=True)
         os.fsync(place)
 
@@ -153,7 +201,7 @@ def write_soft(path: Path, data: bytes, *, mode: int, owner: Owner | None = None
     """As `write_atomic`, without waiting for the disk: a power cut may leave the old content, or a torn file. For
     what is looked at before it is believed, and can be made anew.
     """
-    with explained("write", path), held(path.parent, follow=owner is None) as place:
+    with explained("write", path), held(path.parent) as place:
         _write(place, path.name, data, mode=mode, owner=owner, sync=False)
 
 
@@ -178,7 +226,7 @@ def _write(place: int, name: str, data: bytes, *, mode: int, owner: Owner | None
 def names_in(folder: Path) -> set[str]:
     """The names of what lies in a folder that somebody else may own; none where it is missing or no folder."""
     try:
-        with held(folder) as place:
+        with held(folder, itself=True) as place:
             return set(os.listdir(place))  # noqa: PTH208 - pathlib knows no descriptors
     except OSError:
         return set()
@@ -188,7 +236,7 @@ def remove_from(folder: Path, names: Iterable[str]) -> None:
     """Removes files from a folder that somebody else may own, and nothing anywhere else, whatever the names and
     the folder turned into. What cannot be removed stays.
     """
-    with contextlib.suppress(OSError), held(folder) as place:
+    with contextlib.suppress(OSError), held(folder, itself=True) as place:
         for name in names:
             if "/" not in name:
                 with contextlib.suppress(OSError):
@@ -216,16 +264,16 @@ class Rights:
 
 
 def give(folder: Path, rights: Rights, *, whose: Container[int]) -> int:
-    """Brings a folder, its plain files and the folders in it with theirs to `rights`; how many were not so.
+    """Brings a folder and all plain files and folders in it to `rights`; how many were not so.
 
     For root, in folders that others may change: by descriptor, following no link, and only what belongs to one of
     `whose` (uids) under a single name; what is something else stays as it is. FileProblem.
     """
-    with explained("change the owner of", folder), held(folder) as place:
-        return _give(place, rights, whose, deep=True)
+    with explained("change the owner of", folder), held(folder, itself=True) as place:
+        return _give(place, rights, whose, deep=8)
 
 
-def _give(place: int, rights: Rights, whose: Container[int], *, deep: bool) -> int:
+def _give(place: int, rights: Rights, whose: Container[int], *, deep: int) -> int:
     changed = int(_bring(place, rights.folders, rights.owner))
     for name in os.listdir(place):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -242,7 +290,7 @@ def _give(place: int, rights: Rights, whose: Container[int], *, deep: bool) -> i
             if stat.S_ISREG(state.st_mode) and state.st_nlink == 1:
                 changed += _bring(descriptor, rights.files, rights.owner)
             elif stat.S_ISDIR(state.st_mode) and deep:
-                changed += _give(descriptor, rights, whose, deep=False)
+                changed += _give(descriptor, rights, whose, deep=deep - 1)
         finally:
             os.close(descriptor)
     return changed

@@ -108,7 +108,7 @@ def quiet_page(context: BrowserContext) -> Iterator[Page]:
     found.on("pageerror", lambda error: said.append(str(error)))
     yield found
     found.close()
-    assert said == []
+    assert said == [], said
 
 
 def url(at: Consoling, path: str) -> str:

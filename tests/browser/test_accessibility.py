@@ -17,8 +17,9 @@ from tests.browser.axe import look, serious
 from tests.browser.chromium import PATIENCE_MS, PROGRAM
 from tests.browser.house import FLOWS
 from tests.browser.test_enrolment_page import KINDS, Kind
-from tests.support.clients import request
+from tests.support.clients import Connection, Refused, request
 from tests.support.serving import Key, Served
+from tests.support.wait import until
 
 from redlatch.operations import devices, links, networks, roles
 from redlatch.service.console.app import WAYS
@@ -116,8 +117,8 @@ def owner(served: Served) -> Key:
 
 
 @pytest.fixture(scope="module")
-def inhabited(served: Served, owner: Key) -> dict[str, Any]:
-    """A household with everything that a page can show; what of it pages are about."""
+def inhabited(served: Served, owner: Key) -> Iterator[dict[str, Any]]:
+    """A household with everything that a page can show; the ids of what pages are about."""
     site = served.site
     phone = devices.add(site, "Bärt's phone <b>", role="viewer", owner="Bart").device
     devices.add(site, "greenhouse sensor", role="thing", days=12)
@@ -128,9 +129,21 @@ def inhabited(served: Served, owner: Key) -> dict[str, Any]:
     entries = ["192.168.7.0/24", "192.168.8.20 # wall tablet", "fd00:1::/64"]
     networks.add(site, "attic", entries, resolver=lambda _: {})
     (link,) = links.invite(site, [links.Wanted("kitchen tablet", "user", "Ann")], trust_lan=True)
-    for path in ("/", "/flows", "/lights", "/nowhere", "/settings"):
+    for path in ("/", "/flows", "/lights", "/nowhere"):
         request(served.port, "GET", path, owner)
-    return {"phone": phone.id, "lost": lost.id, "link": link.link.id}
+    for _ in range(3):
+        with pytest.raises(Refused):
+            request(served.port, "GET", "/flows")
+    with Connection(served.port, owner) as connection:
+        assert connection.request("GET", "/settings").status == 200
+        until(lambda: told(served, owner), seconds=20, what="the console's word of all this")
+        yield {"phone": phone.id, "lost": lost.id, "link": link.link.id}
+
+
+def told(served: Served, owner: Key) -> bool:
+    """Whether the overview shows accesses, refusals and a connection: what the test did a moment ago."""
+    page = request(served.console_port, "GET", "/", owner).body.decode()
+    return "accepted, 0" not in page and "refused, 0" not in page and "No device is connected" not in page
 
 
 def test_every_page_of_the_console(
@@ -211,7 +224,9 @@ def test_what_others_see_of_the_console(served: Served, opening: Any, role: str)
         assert "change nothing" in tour.page.locator("header").inner_text()
     elif role == "user":
         tour.visit("user", "/", "Your key may renew itself here", 403)
-        tour.visit("renew", "/renew", "A new key for this device")
+        tour.page.get_by_role("link", name="Renew this device's key").click()
+        tour.page.get_by_role("button", name=re.compile("Get the key")).wait_for()
+        tour.look("renew", "A new key for this device")
         tour.page.get_by_role("button", name=re.compile("Get the key")).click()
         tour.page.get_by_role("heading", name="Your key is here").wait_for()
         tour.look("renewed", "Your key is here")

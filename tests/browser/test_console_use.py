@@ -54,6 +54,8 @@ def test_a_link_is_shown_once_and_watched(at: Consoling, page: Page) -> None:
     picture(page, "link-shown-phone")
     used = links.redeem(at.site, token, peer="192.168.1.77", by_page=True)
     expect(page.locator("#link")).to_contain_text("used from 192.168.1.77")
+    expect(page.get_by_role("img", name="QR code")).to_have_count(0)  # of no use any more
+    expect(page.get_by_role("link", name="Withdraw")).to_have_count(0)
     links.confirmed(at.site, used.link.id)
     expect(page.locator("#link")).to_contain_text("● the page holds the key")
     at.say(device=used.issued.device.id, fp=used.issued.fingerprint[:12], from_="192.168.1.77")

@@ -95,6 +95,7 @@ def test_help_names_every_option(checkout: Path) -> None:
         (("--frobnicate",), "unknown option --frobnicate"),
         (("--purge",), "--purge goes with --remove"),
         (("--remove", "--", "--port", "1"), "takes no options of redlatch up"),
+        (("--remove", "--lan"), "--lan goes with an installation"),
     ],
 )
 def test_a_senseless_call_is_refused(checkout: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -110,6 +111,7 @@ def test_without_a_terminal_it_says_what_it_would_do_and_stops(checkout: Path) -
     assert (done.returncode, contents(checkout / "home")) == (2, [])
     assert "install redlatch in" in done.stdout
     assert "redlatch up --no-passphrase" in done.stdout
+    assert "redlatch serve" in done.stdout
     assert "say --yes" in done.stderr
 
 
@@ -193,6 +195,36 @@ def test_names_are_looked_up_where_there_are_some() -> None:
         check=False,
     )
     assert [line for line in done.stderr.splitlines() if "is not executable" not in line] == []
+
+
+UNIT = ROOT / "packaging/systemd/redlatch.service"
+
+
+def test_the_service_runs_as_nobody_else_and_may_write_its_folder_only() -> None:
+    """Hardened: systemd's own score is at most 1.5, and nothing beyond the home may be written."""
+    lines = UNIT.read_text().splitlines()
+    assert {"User=redlatch", "Group=redlatch", "CapabilityBoundingSet=", "NoNewPrivileges=yes"} <= set(lines)
+    assert [line for line in lines if line.startswith("ReadWritePaths=")] == [f"ReadWritePaths={SYSTEM_HOME}"]
+    # claims and the process that made them are judged by their owner, which these would hide
+    assert not [line for line in lines if line.startswith(("PrivateUsers=", "ProtectProc="))]
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=15", UNIT],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Overall exposure level" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def test_the_service_starts_where_there_is_a_site() -> None:
+    """The unit is one that systemd understands (an old one has no growing pauses), and waits for a store."""
+    text = UNIT.read_text()
+    assert f"ConditionPathExists={Settings(SYSTEM_HOME, system=True).database}\n" in text
+    assert "ExecStart=/opt/redlatch/venv/bin/redlatch serve\n" in text
+    done = subprocess.run(["systemd-analyze", "verify", UNIT], capture_output=True, text=True, check=False)
+    known = ("is not executable", "RestartSteps", "RestartMaxDelaySec")
+    assert [line for line in done.stderr.splitlines() if not any(one in line for one in known)] == []
 
 
 def test_what_root_runs_daily_is_in_the_installed_place() -> None:

@@ -20,7 +20,7 @@ rule = LazyGroup(
     help="Who may reach what, from where. No rule, no entry; rules only add up.",
     examples=(
         "redlatch rule add --area dashboards --from home",
-        "redlatch rule add --path /webhook/github --method POST --anyone --open-port 1881",
+        "redlatch rule add --path /webhook/github --method POST --anyone --open-port 1890",
         "redlatch rule list",
     ),
     lazy={
@@ -36,7 +36,7 @@ rule = LazyGroup(
     "add",
     "redlatch rule add --area dashboards --from home",
     'redlatch rule add --area editor --role admin --device "Bart\'s phone" --from home',
-    "redlatch rule add --path /webhook/github --method POST --anyone --open-port 1881",
+    "redlatch rule add --path /webhook/github --method POST --anyone --open-port 1890",
     "redlatch rule add --area dashboards --anyone --from wall-tablet --dry-run",
 )
 @click.option("--path", metavar="PATH", help="A path of yours, and what lies below it.")
@@ -103,7 +103,7 @@ def remove(session: Session, rule_id: int, yes: bool) -> None:
     _done(session, rules.remove(site, rule_id))
 
 
-@command("open-port", "redlatch rule open-port", "redlatch rule open-port 1881", "redlatch rule open-port off")
+@command("open-port", "redlatch rule open-port", "redlatch rule open-port 1890", "redlatch rule open-port off")
 @click.argument("port", required=False, metavar="[PORT|off]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def open_port(session: Session, port: str | None, yes: bool) -> None:

@@ -42,6 +42,6 @@ def without_redlatch(base: str, token: str, pin: str) -> list[str]:
     return [
         f"(umask 077; printf 'Authorization: Bearer {token}' > enrol.auth)",
         "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj /CN=device |",
-        f"  curl -fk --pinnedpubkey {pin} -H @enrol.auth -H 'content-type: application/pkcs10'",
+        f"  curl -fk --pinnedpubkey {pin} -H @enrol.auth -H 'content-type: application/pkcs10' \\",
         f"  --data-binary @- -o cert.pem {base}/redeem; rm enrol.auth",
     ]

@@ -231,7 +231,7 @@ def check_port(config: Config, port: int) -> int:
     if config.target is not None and port == config.target.listen_port:
         raise Conflict(
             f"{port} is Node-RED's own port, which devices use with their certificate",
-            hint=f"choose another one, as in {port + 1 if port < 65535 else port - 1}",
+            hint=f"choose another one, as in {port + 10 if port < 65526 else port - 10}",
         )
     if port in (config.service.console_port, config.service.enrolment_port):
         raise Conflict(f"{port} is redlatch's own, of console or enrolment", hint="redlatch console shows both")

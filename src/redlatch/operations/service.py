@@ -23,6 +23,7 @@ __all__ = [
     "configure",
     "of",
     "plan",
+    "restart",
     "server_pem",
 ]
 

@@ -135,7 +135,7 @@ def read(data: bytes, *, source: str) -> Wanted:
     _known(found, _TOP, source)
     port = found.get("open_port")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int)):
-        raise _wrong(f"open_port in {source}", port, "a number, as in open_port = 1881")
+        raise _wrong(f"open_port in {source}", port, "a number, as in open_port = 1890")
     rules = found.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(one, dict) for one in rules):
         raise _wrong(f"rule in {source}", rules, "a table for each rule, as in [[rule]]")

@@ -65,6 +65,9 @@ class Context:
     console_url: Callable[[str | None], str]
     shown: Callable[[], Shown]
     next_url: str | None = None
+    #: For changes, which wait for each other and for the guard, seconds if need be: readers shall not wait behind
+    #: them. None: `work` does these too.
+    change: Worker | None = None
     changes: OrderedDict[str, Change] = field(default_factory=OrderedDict)
     _waiting: dict[str, float] = field(default_factory=dict)
     _answering: int = 0
@@ -95,6 +98,10 @@ class Context:
         self._waiting = {page: until for page, until in self._waiting.items() if now < until}
         return bool(self._answering or self._waiting)
 
+    def carry_out(self, change: Callable[[], T]) -> Awaitable[T]:
+        """As `work`, for a change."""
+        return (self.change or self.work)(change)
+
     def as_visitor(self, visitor: Visitor) -> Site:
         """The site, with this visitor's name in the audit trail."""
         return replace(self.site, actor=f"console: {visitor.device.name}")
@@ -117,7 +124,7 @@ class Context:
         async def run() -> None:
             site = replace(self.as_visitor(visitor), tell=tell)
             try:
-                change.result = await self.work(lambda: operation(site))
+                change.result = await self.carry_out(lambda: operation(site))
                 change.force = getattr(change.result, "force", change.force)
             except RedlatchError as error:
                 change.error = error

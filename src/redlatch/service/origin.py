@@ -136,10 +136,12 @@ class Origin:
         """Closes the ports at once, and connections when their answers are out or `patience` seconds are over."""
         for task in [*self._accepting, *self._handshakes]:
             task.cancel()
+        # First they leave the selector: a socket that is held elsewhere would stay in it when it is closed here.
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
-        await asyncio.gather(*self._accepting, *self._handshakes, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
         for protocol in list(self._state.connections):
             protocol.shutdown()
         with contextlib.suppress(TimeoutError):
@@ -184,7 +186,9 @@ class Origin:
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             connection.close()
-            self._refused(address, str(getattr(error, "reason", None) or error or "too slow"))
+            why = str(getattr(error, "reason", None) or error)
+            if why:  # whoever closes without a word was only looking whether somebody is there
+                self._refused(address, why)
         finally:
             self._half_open -= 1
             if protocol.transport is None:

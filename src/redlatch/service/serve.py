@@ -27,11 +27,13 @@ from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
+from redlatch.service.holding import Hold
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
 
 if TYPE_CHECKING:
+    from redlatch.operations.site import Service
     from redlatch.store import LinkRow
 
 T = TypeVar("T")
@@ -41,7 +43,7 @@ TICK = 0.25
 _TICKS_PER_LOOK = 4
 #: Seconds between two looks at what ends soon, and at the service's own certificate.
 _REMIND = 600.0
-#: Threads for what blocks: the store takes one at a time anyway, a change may wait seconds for the guard.
+#: Threads for what blocks, and as many for changes: the store takes one of these at a time anyway.
 _THREADS = 4
 
 
@@ -87,6 +89,7 @@ class Serve:
         self._site = site
         self._told = told
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
+        self._changing = ThreadPoolExecutor(_THREADS, thread_name_prefix="change")
         self._config = site.config()
         self._console_tls = Tls(lambda: site.settings.service_pem, self._device_cas)
         self._enrolment_tls = Tls(lambda: hosts.enrolment_shows(site).pem)
@@ -94,6 +97,7 @@ class Serve:
             site=site,
             watch=Watch(site),
             work=self._work,
+            change=self._change,
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
             shown=lambda: hosts.enrolment_shows(site),
@@ -110,23 +114,30 @@ class Serve:
             admit=self._admit,
             refused=partial(self._refused, "enrolment"),
         )
+        self._hold = Hold()  # the enrolment port's
         self._remote = False
         self._taken = ""
+        self._opened: dict[Origin, Service] = {}  # where each was told to listen when it was opened
+        self._unreached: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
-        self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
+        self._console.open(_bind(chosen.console, chosen.console_port))
+        self._opened[self._console] = chosen
         self._told(hosts.console_url(self._site))
         log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
         finally:
+            self._hold.quiet()
             await asyncio.gather(self._console.close(), self._enrolment.close())
+            self._hold.close()
             with contextlib.suppress(RedlatchError):
                 await self._work(self.context.watch.note)
+            self._changing.shutdown(wait=True)
             self._threads.shutdown(wait=True)
 
     async def _tick(self, stop: asyncio.Event) -> None:
@@ -137,6 +148,7 @@ class Serve:
                 self._config = await self._work(self._site.config)
                 await self._work(self._console_tls.refresh)
                 await self._follow_links()
+                await self._follow_addresses()
             except RedlatchError as error:
                 log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
@@ -146,11 +158,14 @@ class Serve:
         found = [one for one in await self._work(lambda: links.open_links(self._site)) if not one.compared]
         self._remote = any(one.remote for one in found)
         wanted = bool(found) or self.context.enrolment_held
+        chosen = self._config.service
+        addresses = await self._work(lambda: service.addresses(chosen.enrolment))
+        self._hold.keep(addresses, chosen.enrolment_port)
         if wanted and not self._enrolment.ports:
-            chosen = self._config.service
             try:
                 await self._work(self._enrolment_tls.refresh)
-                self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
+                self._enrolment.open(self._enrolment_sockets(addresses, chosen.enrolment_port))
+                self._opened[self._enrolment] = chosen
             except RedlatchError as error:
                 if self._taken != error.message:
                     log.error("enrolment cannot be opened", why=error.message, hint=error.hint)
@@ -163,8 +178,46 @@ class Serve:
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
+            self._hold.quiet()
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             log.info("enrolment is closed")
+
+    def _enrolment_sockets(self, addresses: Sequence[str], port: int) -> list[socket.socket]:
+        found: list[socket.socket] = []
+        try:
+            for address in addresses:
+                found += self._listening(address, port)
+        except EngineError as error:
+            self._hold.quiet()
+            for one in found:
+                one.close()
+            raise EngineError(
+                error.message, hint="redlatch console --enrol-port PORT names another one"
+            ) from error
+        return found
+
+    def _listening(self, address: str, port: int) -> list[socket.socket]:
+        held = self._hold.listen(address, port)
+        return sockets.bind([address], port, told=True) if held is None else [held]
+
+    async def _follow_addresses(self) -> None:
+        """Listens on addresses that the machine got meanwhile: after a start before there was a network, and so
+        that nobody else listens there in our place. (Those that went away lead nowhere.)
+        """
+        for origin, which in ((self._console, "console"), (self._enrolment, "enrolment")):
+            if not origin.ports:
+                continue
+            choice, port = service.of(self._opened[origin], which)
+            present = await self._work(partial(service.addresses, choice))
+            for address in set(present) - set(origin.addresses):
+                try:
+                    origin.open(self._listening(address, port))
+                except EngineError as error:  # an IPv6 address is not ours before the kernel has checked it
+                    if error.message not in self._unreached:
+                        log.warning("an address is not listened on", address=address, why=error.message)
+                    self._unreached.add(error.message)
+                else:
+                    log.info("listens on a new address", origin=which, address=address, port=port)
 
     def _end(self, found: Sequence[LinkRow]) -> None:
         """Ends links whose address leads to somebody else: a flow that listens there could show a page like ours,
@@ -198,6 +251,9 @@ class Serve:
     async def _work(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    async def _change(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._changing, work)
+
     def _refused(self, origin: str, address: str, why: str) -> None:
         log.info("handshake refused", origin=origin, address=address, why=why)
 
@@ -218,11 +274,11 @@ class Serve:
         return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
 
 
-def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
+def _bind(choice: Sequence[str], port: int) -> list[socket.socket]:
     try:
         return sockets.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
-        raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
+        raise EngineError(error.message, hint="redlatch console --port PORT names another one") from error
 
 
 def _somebody_listens(error: BaseException | None) -> bool:

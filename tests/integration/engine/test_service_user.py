@@ -21,6 +21,7 @@ from redlatch import bootstrap
 from redlatch.engines.nodered import publish
 from redlatch.engines.nodered.users import User, call_as, clean_environment, drop_rights
 from redlatch.errors import EngineError, FileProblem, NotPermitted, RedlatchError
+from redlatch.files import make_dir, write_atomic
 from redlatch.operations import devices, layout, lookups, server, setup
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Site, exclusive
@@ -269,15 +270,21 @@ def swap(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-@pytest.mark.parametrize("name", ["published/snapshot", "authority/keys"])
+@pytest.mark.parametrize("name", ["published/snapshot", "published/guard", "authority/keys"])
 def test_root_follows_no_folder_that_became_a_link(name: str, home: Home, treasure: Path) -> None:
     """Publishing, removing what is old and repairing end at the link: nothing is written, given away, removed."""
     before = rights(treasure)
+    if name.endswith("guard"):
+        name += f"-{publish.guard_hash()}"
     call_as(home.service, lambda: swap(home.settings.home / name, treasure))
     site = home.site()
     attempt(enforce, site)
     assert attempt(server.refresh, site) in ("done", "FileProblem")
-    assert attempt(up, home) in ("FileProblem", "StoreError")
+    with pytest.raises(FileProblem):  # one level below: the link is on the way
+        write_atomic(home.settings.home / name / "plugin/x", b"", mode=0o600)
+    with pytest.raises(FileProblem):
+        make_dir(home.settings.home / name / "plugin/x", mode=0o755)
+    assert attempt(up, home) in ("FileProblem", "StoreError", "NotAdoptable")
     setup._remove_orphans(site)
     publish.remove_parts(home.settings, ["kept"])
     assert publish.parts(home.settings) == set() or name != "published/snapshot"

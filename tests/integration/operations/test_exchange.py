@@ -37,7 +37,7 @@ def fill(site: Site) -> None:
     networks.add(site, "home", [f"192.168.1.0/24 # {COMMENT}", "ada.example.org"], resolver=resolver)
     origins.add(site, "https://ha.local:8123")
     rules.add(site, Wanted(area="dashboards", roles=("garden",), devices=('Ada\'s "tablet"',), networks=("home",)))
-    rules.add(site, Wanted(path="/hook", anyone=True, methods=("POST",), open_port=1881))
+    rules.add(site, Wanted(path="/hook", anyone=True, methods=("POST",), open_port=1890))
     rules.remove(site, 2)
 
 
@@ -87,7 +87,7 @@ def test_an_export_makes_another_site_the_same(site: Site, tmp_path: Path) -> No
         "- network old",
         "+ network home: 192.168.1.0/24, ada.example.org",
         "+ origin https://ha.local:8123",
-        "+ open port 1881",
+        "+ open port 1890",
         "- devices with the role admin, from anywhere, may reach everything",
         '+ Ada\'s "tablet" and devices with the role garden, from home, may reach the dashboards',
         "+ anyone, with or without a certificate, from anywhere, may POST to /hook",
@@ -135,7 +135,7 @@ def test_what_changes_is_said_by_kind(site: Site, tmp_path: Path) -> None:
     """Entries of a network, the base of a role, the port; what to ask is said with it."""
     fill(site)
     text = exchange.export(site)
-    text = text.replace('garden = "user"', 'garden = "viewer"').replace("open_port = 1881\n", "")
+    text = text.replace('garden = "user"', 'garden = "viewer"').replace("open_port = 1890\n", "")
     text = text.replace('"ada.example.org"', '"10.0.0.0/8", "10.1.0.0-10.1.0.9"').replace(
         'roles = ["owner"]', 'roles = ["user"]'
     )
@@ -145,7 +145,7 @@ def test_what_changes_is_said_by_kind(site: Site, tmp_path: Path) -> None:
         "+ role garden, like viewer",
         "- in the network home: ada.example.org",
         "+ in the network home: 10.0.0.0/8, 10.1.0.0-10.1.0.9",
-        "- open port 1881",
+        "- open port 1890",
         "- devices with the role owner, from anywhere, may reach everything",
         "+ devices with the role user, from anywhere, may reach everything",
     )

@@ -131,7 +131,7 @@ def test_the_snapshot_says_all_that_the_store_says(site: Site) -> None:
     row = NetworkRow("home", "192.168.7.0/24", {}, 1, hashlib.sha256(table).hexdigest())
     unused = NetworkRow("unused", "::1", {}, 1, "ab" * 32)
     with changing(site) as tx:
-        set_config(tx, open_port=1881, mode="auto")
+        set_config(tx, open_port=1890, mode="auto")
         tx.add_role("family", "user")
         tx.put_network(row, table)
         tx.put_network(unused, b"")
@@ -141,7 +141,7 @@ def test_the_snapshot_says_all_that_the_store_says(site: Site) -> None:
     made = published(site.settings.published)
     assert made.rules == (*DEFAULT_RULES, rule)
     assert made.networks == {"home": own, "localhost": BUILTIN["localhost"]}
-    assert (made.roles, made.open_port, made.mode) == ({"family": "user"}, 1881, "auto")
+    assert (made.roles, made.open_port, made.mode) == ({"family": "user"}, 1890, "auto")
     assert (made.origins, made.areas) == (("https://ha.lan",), Areas(dashboards=("/ui",)))
     assert [one.role for one in made.devices.values()] == ["family"]
     whole(site)

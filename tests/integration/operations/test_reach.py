@@ -115,7 +115,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Site:
     devices.add(site, "look", role="viewer")
     networks.add(site, "home", ["192.168.1.0/24"], resolver=lambda _: {})
     rules.add(site, Wanted(area="dashboards", anyone=True, networks=("home",)))
-    rules.add(site, Wanted(path="/webhook/github", anyone=True, methods=("POST",), open_port=1881))
+    rules.add(site, Wanted(path="/webhook/github", anyone=True, methods=("POST",), open_port=1890))
     rules.add(site, Wanted(path="/photos", devices=("tablet",), networks=("home",)))
     return site
 

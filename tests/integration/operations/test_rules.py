@@ -73,10 +73,10 @@ def test_a_rule_is_recorded_and_published(site: Site) -> None:
 def test_a_dry_run_changes_nothing(site: Site) -> None:
     """Neither of adding, removing nor of the open port."""
     before = _state(site)
-    dry = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1881), dry_run=True)
-    assert (dry.changed, dry.force, dry.open_port) == (True, None, 1881)
+    dry = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1890), dry_run=True)
+    assert (dry.changed, dry.force, dry.open_port) == (True, None, 1890)
     assert rules.remove(site, 2, dry_run=True).force is None
-    assert rules.set_open_port(site, 1881, dry_run=True).force is None
+    assert rules.set_open_port(site, 1890, dry_run=True).force is None
     assert _state(site) == before
 
 
@@ -111,9 +111,9 @@ def test_the_first_rule_without_a_certificate_is_asked_about(site: Site) -> None
     """It changes the handshake for everybody; the second one changes nothing more, a port of its own nothing."""
     wanted = Wanted(path="/hook", anyone=True)
     assert "handshake" in rules.add(site, wanted, dry_run=True).question
-    on_a_port = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1881), dry_run=True)
+    on_a_port = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1890), dry_run=True)
     assert on_a_port.question == ""
-    assert "1881" in on_a_port.remarks[0]
+    assert "1890" in on_a_port.remarks[0]
     rules.add(site, wanted)
     assert rules.add(site, Wanted(path="/other", anyone=True), dry_run=True).question == ""
     remarks = rules.remove(site, 5).remarks
@@ -122,12 +122,12 @@ def test_the_first_rule_without_a_certificate_is_asked_about(site: Site) -> None
 
 def test_the_open_port_is_opened_changed_and_closed(site: Site) -> None:
     """With a rule or by itself; closing it while rules need it is asked about."""
-    rules.add(site, Wanted(path="/hook", anyone=True, open_port=1881))
-    assert published(site.settings.published).open_port == 1881
+    rules.add(site, Wanted(path="/hook", anyone=True, open_port=1890))
+    assert published(site.settings.published).open_port == 1890
     assert kinds(site)[-2:] == ["open-port.changed", "rule.added"]
-    again = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1882))
-    assert any("1881" in one for one in again.remarks)
-    assert published(site.settings.published).open_port == 1882
+    again = rules.add(site, Wanted(path="/hook", anyone=True, open_port=1891))
+    assert any("1890" in one for one in again.remarks)
+    assert published(site.settings.published).open_port == 1891
     assert [shown.rule.id for shown in rules.list_rules(site)] == [1, 2, 3, 4, 5]
     assert "handshake" in rules.set_open_port(site, None, dry_run=True).question
     assert rules.set_open_port(site, None).changed
@@ -159,7 +159,7 @@ def test_removing_the_last_way_into_the_editor_is_asked_about(site: Site) -> Non
          "--force"),
         (lambda s: rules.add(s, Wanted(path="/a/../b")), InvalidInput, "dots", "letter by letter"),
         (lambda s: rules.add(s, Wanted(path="/flows")), InvalidInput, "editor", "--area editor"),
-        (lambda s: rules.add(s, Wanted(path="/x", open_port=1881)), UsageError, "no certificate", "--anyone"),
+        (lambda s: rules.add(s, Wanted(path="/x", open_port=1890)), UsageError, "no certificate", "--anyone"),
         (lambda s: rules.add(s, Wanted(path="/x", anyone=True, open_port=0)), InvalidInput, "no port", "65535"),
         (lambda s: rules.set_open_port(s, s.target().listen_port), Conflict, "own port", "choose another"),
         (lambda s: rules.remove(s, 99), NotFound, "no rule 99", "rule list"),

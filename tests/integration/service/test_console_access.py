@@ -75,6 +75,7 @@ def test_who_may_see(at: Consoling, way: Way, role: str) -> None:
         assert answer.status == 403
     if role not in LOOKS:
         assert heading(answer) == "Your key may renew itself here, nothing else"
+        assert 'href="/renew"' in answer.body.decode()
         assert "attic" not in text_of(answer)
     assert state(at) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,10 @@ from tests.support.consoling import Consoling, consoling, heading, text_of
 
 from redlatch.operations import devices
 from redlatch.pki.certificates import fingerprint, load_certificates
+from redlatch.service.console import devices as console_devices
+from redlatch.service.console.asking import Ask, Fields
+from redlatch.service.console.memory import Memory
+from redlatch.service.visitor import Visitor
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +132,24 @@ def test_a_name_that_is_anothers_by_now(at: Consoling) -> None:
     new = at.key("Reused")
     assert at.post(f"/devices/{old.id}/revoke").status == 409
     assert devices.show(at.site, "Reused").device.id == new.id
+
+
+def test_what_was_begun_is_about_the_same_device(at: Consoling) -> None:
+    """Between the click and the change the device got another name, and its old one is another's."""
+    one = at.key("Swapped")
+    with at.site.store.read() as view:
+        owner = view.device_by_id(at.keys["owner"].id)
+        certificate = view.certificate(at.keys["owner"].issued.fingerprint)
+    assert owner is not None
+    assert certificate is not None
+    visitor = Visitor(owner, certificate, "owner")
+    ask = Ask(at.context, Memory(), visitor, "", {"device": one.id}, Fields(), Fields(), None)
+    begun = console_devices.revoke(ask)
+    devices.rename(at.site, "Swapped", "Swapped away")
+    other = at.key("Swapped")
+    begun.operation(at.site)
+    assert devices.show(at.site, uuid.UUID(one.id)).device.revoked_at is not None
+    assert devices.show(at.site, uuid.UUID(other.id)).device.revoked_at is None
 
 
 def test_ones_own_key_only_on_purpose(at: Consoling) -> None:

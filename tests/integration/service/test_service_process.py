@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.clients import Connection, Refused, request
 from tests.support.enrolling import make_csr
+from tests.support.netns import own_network
 from tests.support.serving import FOLLOWS, Served, is_open
 from tests.support.wait import until
 
-from redlatch.operations import links
+from redlatch.operations import links, service
+from redlatch.operations.site import exclusive
 from redlatch.pki.certificates import fingerprint, load_certificates
 
 MANY = 200
@@ -146,6 +152,22 @@ def test_of_many_who_come_at_once_one_gets_the_key(running: Served) -> None:
     assert sorted(one.kind for one in events) == ["link.made", "link.redeemed"]
 
 
+def test_changes_that_wait_hold_up_nobody_who_reads(running: Served) -> None:
+    """More redemptions than threads wait for a command that is changing the site; a page is shown at once."""
+    waiting = [running.invite(f"patient {number}") for number in range(6)]
+    owner = running.key("reader")
+    running.enrolment_is("open")
+    with ThreadPoolExecutor(len(waiting)) as pool:
+        with exclusive(running.site.settings):
+            answers = [pool.submit(redeem_by_csr, running, link.token) for link in waiting]
+            with Connection(running.console_port, owner, tls="1.3") as connection:
+                connection.socket.settimeout(3)  # they wait for 10
+                for _ in range(10):
+                    assert connection.request("GET", "/devices").status == 200
+            assert not any(answer.done() for answer in answers)
+        assert [answer.result(30) for answer in answers] == [200] * len(waiting)
+
+
 def test_nobody_else_keeps_the_enrolment_port_open(running: Served) -> None:
     """Asking for a tick with a receipt that was never given prolongs nothing."""
     link = running.invite("sensor 5")
@@ -157,12 +179,26 @@ def test_nobody_else_keeps_the_enrolment_port_open(running: Served) -> None:
     running.enrolment_is("closed")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_nobody_else_gets_the_enrolment_port(running: Served, address: str) -> None:
+    """Closed, while a link is open, and closed again, with its connections not yet forgotten: it stays ours."""
+
+    def taken() -> None:
+        with pytest.raises(OSError, match="in use"), socket.create_server((address, running.enrolment_port)):
+            pass
+
+    taken()
+    link = running.invite(f"sensor, {address}")
+    running.enrolment_is("open")
+    taken()
+    assert redeem_by_csr(running, link.token) == 200
+    running.enrolment_is("closed")
+    taken()
+
+
 def test_a_link_of_device_send_is_none_of_its_business(running: Served) -> None:
-    """It neither opens the enrolment port nor keeps it open, and is not withdrawn when that port is taken."""
+    """It neither opens the enrolment port nor keeps it open."""
     (sent,) = links.invite(running.site, [links.Wanted("sent", "owner")], compared=True)
-    with socket.create_server(("127.0.0.1", running.enrolment_port)):
-        link = running.invite("sensor 55")
-        until(lambda: state(running, link.number) == "withdrawn", seconds=FOLLOWS, what="the other link's end")
     link = running.invite("sensor 55")
     running.enrolment_is("open")
     links.withdraw(running.site, link.number)
@@ -172,8 +208,12 @@ def test_a_link_of_device_send_is_none_of_its_business(running: Served) -> None:
 
 
 def test_a_link_does_not_outlive_that_somebody_else_has_the_port(running: Served) -> None:
-    """A flow that listens there could take the link from whoever opens it: it is worth nothing by then."""
+    """A flow that listened there before the service did could take the link of whoever opens it: it is worth
+    nothing by then.
+    """
+    assert running.stop() == 0
     with socket.create_server(("127.0.0.1", running.enrolment_port)):
+        running.start()
         link = running.invite("deceived")
         until(lambda: state(running, link.number) == "withdrawn", seconds=FOLLOWS, what="the link's end")
         assert "enrolment cannot be opened" in running.log()
@@ -181,18 +221,6 @@ def test_a_link_does_not_outlive_that_somebody_else_has_the_port(running: Served
     running.enrolment_is("open")
     assert redeem_by_csr(running, link.token) == 410
     assert redeem_by_csr(running, again.token) == 200
-
-
-def test_a_slow_client_delays_no_link(running: Served) -> None:
-    """Half a request hangs in the port when it closes: the next link opens it in time all the same."""
-    link = running.invite("sensor 6")
-    running.enrolment_is("open")
-    with Connection(running.enrolment_port) as slow:
-        slow.send(b"POST /offer HTTP/1.1\r\nHost:")
-        links.withdraw(running.site, link.number)
-        running.enrolment_is("closed")
-        running.invite("sensor 7")
-        running.enrolment_is("open")
 
 
 def state(served: Served, number: int) -> str:
@@ -250,3 +278,24 @@ def test_an_invitation_without_the_service_makes_no_link(running: Served) -> Non
     assert done.returncode == 1
     assert "the service does not run" in done.stderr
     assert len(links.list_links(running.site)) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
+def test_it_follows_the_machines_addresses(tmp_path: Path) -> None:
+    """Started before there is a network, as at boot: it listens on the address that comes, and no flow does."""
+    moving = Served(tmp_path)
+    service.configure(moving.site, console=("lan",), enrolment=("lan",))
+    with own_network():
+        moving.start()
+        try:
+            moving.invite("early")
+            moving.enrolment_is("open")
+            subprocess.run(["ip", "address", "add", "192.168.77.5/32", "dev", "lo"], check=True, timeout=10)
+            for port in (moving.console_port, moving.enrolment_port):
+                until(partial(is_open, port, "192.168.77.5"), seconds=FOLLOWS, what="the new address")
+                with pytest.raises(OSError, match="in use"), socket.create_server(("192.168.77.5", port)):
+                    pass
+            assert moving.stop() == 0
+        finally:
+            moving.kill()
+            moving.site.store.close()

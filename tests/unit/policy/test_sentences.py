@@ -198,7 +198,7 @@ def test_the_first_rule_without_a_certificate_changes_the_handshake() -> None:
     device = Rule(1, any_device=True, area="all")
     assert rules.makes_optional(rule, [device], None)
     assert not rules.makes_optional(rule, [device, rule], None)
-    assert not rules.makes_optional(rule, [device], 1881)
+    assert not rules.makes_optional(rule, [device], 1890)
     assert not rules.makes_optional(device, [], None)
 
 

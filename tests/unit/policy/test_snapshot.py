@@ -31,7 +31,7 @@ def devices(count: int) -> dict[str, Entry]:
 
 SNAPSHOT = Snapshot(
     site="11111111-2222-4333-8444-555555555555", version=3, time=1_700_000_000, mode="auto", port=1880,
-    open_port=1881, keep_auth=False, names=("pi.local", "xn--mhle-0ra.lan"), admin_root="/",
+    open_port=1890, keep_auth=False, names=("pi.local", "xn--mhle-0ra.lan"), admin_root="/",
     areas=Areas(("/dashboard",), ("/hook/:id",), ("/pictures",), ("/ws",)), origins=("https://ha.lan:8123",),
     rules=(*DEFAULT_RULES, Rule(5, devices=("d1",), networks=("private",), path="/x", methods=("GET",))),
     roles={"family": "user"}, networks={"private": BUILTIN["private"]}, spool="/var/lib/redlatch/spool",

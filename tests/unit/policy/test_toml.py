@@ -45,7 +45,7 @@ def test_a_lone_surrogate_is_replaced() -> None:
 def test_nothing_is_an_empty_state() -> None:
     """An empty file asks for nothing at all; one with a byte order mark is read."""
     assert toml.read(b"", source="x") == toml.Wanted()
-    assert toml.read(b"\xef\xbb\xbfopen_port = 1881\r\n", source="x") == toml.Wanted(open_port=1881)
+    assert toml.read(b"\xef\xbb\xbfopen_port = 1890\r\n", source="x") == toml.Wanted(open_port=1890)
     assert toml.write(toml.Wanted()) == "\n"
 
 
@@ -63,7 +63,7 @@ def test_nothing_is_an_empty_state() -> None:
         ("[rule]\narea = 'all'", "rule in x is a table", "[[rule]]"),
         ("rule = [1]", "rule in x is a list", "[[rule]]"),
         ("open_port = true", "open_port in x is true or false", "a number"),
-        ("open_port = '1881'", "open_port in x is text", "a number"),
+        ("open_port = '1890'", "open_port in x is text", "a number"),
         ("origins = 1979-05-27", "origins of x is a date", "a list"),
         ("roles = ['a']", "roles in x is a list", "a table, as in [roles]"),
         ("[roles]\na = 1", "role 'a' in x is a number", "text"),

@@ -263,12 +263,11 @@ def publish_sidebar(settings: Settings, content: bytes, group: int | None) -> bo
 def sidebar_version(settings: Settings) -> int | None:
     """The version that sidebar.json states; None when it is missing or torn."""
     try:
-        with (settings.published / "sidebar.json").open("rb") as stream:
-            found = re.match(rb'\{"format":1,"version":(\d{1,18}),', stream.read(64))
-            stream.seek(-2, os.SEEK_END)
-            return int(found[1]) if found and stream.read() == b"}\n" else None
+        data = read_own(settings.published / "sidebar.json")
     except OSError:
         return None
+    found = re.match(rb'\{"format":1,"version":(\d{1,18}),', data)
+    return int(found[1]) if found and data.endswith(b"}\n") else None
 
 
 def published_head(settings: Settings) -> dict[str, Any] | None:

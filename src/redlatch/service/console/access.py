@@ -35,10 +35,8 @@ def need(method: str, path: str, way: Way | None) -> Need:
     return Need.SEE
 
 
-def may(visitor: Visitor | None, what: Need) -> bool:
-    """Whether this visitor may; nobody may nothing."""
-    if visitor is None:
-        return False
+def may(visitor: Visitor, what: Need) -> bool:
+    """Whether this visitor may."""
     if what is Need.DEVICE:
         return True
     return visitor.may_see if what is Need.SEE else visitor.may_see and visitor.may_change

@@ -82,7 +82,7 @@ _KEY_ONLY = (
     403,
     "Your key may renew itself here, nothing else",
     "The console is for owners and admins of this Node-RED; this device has another role.",
-    "To renew its key, open /renew here. For another role, ask an owner.",
+    "For another role, ask an owner.",
 )
 _UNABLE = (
     500,
@@ -226,13 +226,13 @@ class _Console:
 
     async def _nothing(self, request: Request, who: Visitor) -> Response:
         if not who.may_see:
-            return views.plain(*_KEY_ONLY)
+            return views.plain(*_KEY_ONLY, known=True, renew=self._renew is not None)
         error = NotFound("there is no such page", hint="the menu leads everywhere")
         return await self._page(request, who, views.problem(error, 404))
 
     async def _refuse(self, request: Request, who: Visitor) -> Response:
         if not who.may_see:
-            return views.plain(*_KEY_ONLY)
+            return views.plain(*_KEY_ONLY, known=True, renew=self._renew is not None)
         return await self._page(request, who, views.problem(_LOOK_ONLY, 403))
 
     def _fault(self, request: Request, error: BaseException) -> None:

@@ -159,6 +159,7 @@ def _data(ask: Ask, link: LinkRow) -> dict[str, Any]:
         "over": first is not None or state.word in ("withdrawn", "expired"),
         "url": "",
         "code": None,
+        "over_now": ask.part == "link" and ask.query.get("seen") == "open" and state.word != "open",
         "commands": [],
     }
 

@@ -75,14 +75,20 @@ def response(page: Page, visitor: Visitor, context: Context, path: str) -> Respo
     return answer
 
 
-def plain(status: int, title: str, why: str, advice: str) -> Response:
-    """A page without the console's look, which strangers may not fetch either. The connection ends with it."""
+def plain(status: int, title: str, why: str, advice: str, *, known: bool = False, renew: bool = False) -> Response:
+    """A page for those who may not look: without the console's menu. The connection ends with it.
+
+    `known`: for a device in use, which may fetch how it looks; `renew`: and renew its key.
+    """
+    style = f"/static/console.css?v={_files()['console.css'].version}"
+    look = f'<link rel="stylesheet" href="{style}">' if known else ""
+    button = '<p><a class="button strong" href="/renew">Renew this device\'s key</a></p>' if renew else ""
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="color-scheme" content="light dark">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title></head>\n<body><main><h1>{escape(title)}</h1>\n<p>{escape(why)}</p>\n"
-        f"<p>{escape(advice)}</p></main></body></html>\n"
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,">{look}</head>\n<body class="bare"><main>'
+        f"<h1>{escape(title)}</h1>\n<p>{escape(why)}</p>\n<p>{escape(advice)}</p>\n{button}</main></body></html>\n"
     )
     return HTMLResponse(text, status, {"connection": "close"})
 

@@ -113,7 +113,7 @@ def invitations(
 
         with context.holding_enrolment():
             try:
-                done = await work(redeem)
+                done = await context.carry_out(redeem)
             except links.LinkRefused as error:
                 raise refused(error, peer) from error
             except RedlatchError as error:

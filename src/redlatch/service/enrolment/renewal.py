@@ -68,7 +68,7 @@ def renewal(context: Context, *, clock: Callable[[], float] = time.monotonic) ->
         wanted = await ready(desk, await answers.wanted(request))
         site = replace(context.site, actor=f"console: {device.name}")
         try:
-            issued = await context.work(
+            issued = await context.carry_out(
                 lambda: devices.renew(site, UUID(device.id), csr=wanted.csr, key_kind=wanted.key)
             )
         except RedlatchError as error:
