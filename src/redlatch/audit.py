@@ -24,7 +24,6 @@ KINDS: Mapping[str, str] = {
     "device.added": "a device was added",
     "device.renamed": "a device got another name",
     "device.role-changed": "a device got another role",
-    "device.sent": "a device's certificate was handed over by a link that works once",
     "device.revoked": "a device was shut out, with all of its certificates",
     "link.made": "a link was made by which one device gets its key",
     "link.redeemed": "a device took its key by a link",

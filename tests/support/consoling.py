@@ -20,12 +20,12 @@ from tests.support.loop import Loop
 
 from redlatch.engines.nodered import publish
 from redlatch.files import make_dir
-from redlatch.operations import devices, service
+from redlatch.operations import devices, hosts, service
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Site, Target, authority, changing, set_config
 from redlatch.pki.bundles import pem_files
 from redlatch.pki.certificates import certificate_pem
-from redlatch.service import listener
+from redlatch.service import sockets
 from redlatch.service.console import create
 from redlatch.service.context import Context
 from redlatch.service.origin import Origin, server_context
@@ -174,7 +174,7 @@ def serving(site: Site, folder: Path, *, renew: Any = None) -> Iterator[Consolin
             work=loop.work,
             enrolment_url=lambda host: f"https://{host or 'localhost'}:1882",
             console_url=lambda host: f"https://{host or 'localhost'}:{served.port}",
-            pin=lambda: "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            shown=lambda: hosts.enrolment_shows(site),
         )
         served = Consoling(site, watch, context, folder)
 
@@ -185,7 +185,7 @@ def serving(site: Site, folder: Path, *, renew: Any = None) -> Iterator[Consolin
                 ports=lambda: origin.ports,
             )
             origin = Origin(app, lambda: tls)
-            origin.open(listener.bind(["127.0.0.1"], 0, told=True))
+            origin.open(sockets.bind(["127.0.0.1"], 0, told=True))
             return origin
 
         origin = loop.call(make)

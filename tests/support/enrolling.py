@@ -25,7 +25,7 @@ from tests.support.clients import HasCertificate, Response, request
 from redlatch.operations import hosts, links, service
 from redlatch.operations.site import Site, authority
 from redlatch.pki.certificates import certificate_pem
-from redlatch.service import enrolment, listener
+from redlatch.service import enrolment, sockets
 from redlatch.service.context import Context
 from redlatch.service.origin import Limits, Origin, server_context
 from redlatch.service.security import Guarded
@@ -127,7 +127,7 @@ def serving(site: Site, limits: Limits | None = None) -> Iterator[Enrolling]:
         work=work,
         enrolment_url=lambda host: f"https://{host or 'localhost'}:{ports[0]}",
         console_url=lambda host: f"https://{host or 'localhost'}:{ports[1]}",
-        pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
+        shown=lambda: hosts.enrolment_shows(site),
     )
     renewal, invitations = enrolment.create(context)
     stop = asyncio.Event()
@@ -141,9 +141,9 @@ def serving(site: Site, limits: Limits | None = None) -> Iterator[Enrolling]:
         open_to_all = Origin(Guarded(invitations, names=names, ports=lambda: ports), lambda: tls, limits=limits)
         console = Origin(Guarded(renewal, names=names, ports=lambda: ports), lambda: console_tls, limits=limits)
         for number, origin in enumerate((open_to_all, console)):
-            sockets = listener.bind(["127.0.0.1"])
-            ports[number] = sockets[0].getsockname()[1]
-            origin.open(sockets)
+            bound = sockets.bind(["127.0.0.1"])
+            ports[number] = bound[0].getsockname()[1]
+            origin.open(bound)
         ready.set()
         await stop.wait()
         await asyncio.gather(open_to_all.close(0.5), console.close(0.5))

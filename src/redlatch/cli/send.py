@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,19 +16,13 @@ from redlatch.cli.framework import command
 from redlatch.cli.link import link_hosts, show_link
 from redlatch.cli.output import Output, day, quoted
 from redlatch.cli.session import Session
-from redlatch.errors import EngineError, NotFound
-from redlatch.operations.handing import FORMATS, pack
+from redlatch.errors import EngineError
 
 if TYPE_CHECKING:
-    from redlatch.operations.devices import Issued
+    from redlatch.operations.links import Invited
     from redlatch.operations.site import Site
-    from redlatch.service.handover import Outcome, Parcel
-
-_MEDIA_TYPES = {
-    ".p12": "application/x-pkcs12",
-    ".pem": "application/x-pem-file",
-    ".crt": "application/x-x509-ca-cert",
-}
+    from redlatch.service.sending import Outcome, Sending
+    from redlatch.store import LinkRow
 
 
 class NotHandedOver(EngineError):
@@ -47,11 +40,11 @@ class Listen:
 
     def bind(self) -> list[socket.socket]:
         from redlatch.operations import machine
-        from redlatch.service import listener
+        from redlatch.service import sockets
 
         if self.addresses:
-            return listener.bind(self.addresses, self.port, told=True)
-        return listener.bind([str(one) for one in machine.private_addresses()], self.port)
+            return sockets.bind(self.addresses, self.port, told=True)
+        return sockets.bind([str(one) for one in machine.private_addresses()], self.port)
 
 
 @command(
@@ -72,14 +65,20 @@ def send(
 ) -> None:
     """Hand a key over by a link that works once, for 15 minutes, in your network.
 
-    A new device is added when it takes its key; one that exists gets a further key. With --json there is one
-    document a line: the link, then how it ended.
+    A new device is added when it takes its key; one that exists gets a further key. Its page stays for as long as
+    it asks whether the device is in. With --json there is one document a line: the link, then how it ended.
     """
-    site = session.site()
-    hand_over(session, site, name, role=role, owner=owner, days=days, where=Listen(listen, listen_port))
+    site, where = session.site(), Listen(listen, listen_port)
+    with (
+        handing_over(session, site, name, role=role, owner=owner, days=days, where=where) as sending,
+        contextlib.suppress(KeyboardInterrupt),  # the key is handed over, which ctrl-c does not change
+    ):
+        session.out.line("Its page stays for as long as it asks whether the device is in; ctrl-c ends that.")
+        sending.linger()
 
 
-def hand_over(
+@contextlib.contextmanager
+def handing_over(
     session: Session,
     site: Site,
     name: str,
@@ -90,94 +89,71 @@ def hand_over(
     where: Listen,
     next_url: str | None = None,
     afterwards: str = "",
-) -> Issued:
-    """Serves one link until its end and prints what a person must know. NotHandedOver when nobody took the key.
+) -> Iterator[Sending]:
+    """Serves one link, prints what a person must know, and is entered when the key was taken; its page is served
+    on inside. NotHandedOver when nobody took it.
 
     `next_url` is where the device tries its key, `afterwards` the last line for whoever takes the way by ssh.
     """
-    from redlatch.enrolment import TOKEN_BYTES, new_link
-    from redlatch.operations import devices, roles
+    from redlatch.operations import hosts, links
     from redlatch.operations.site import authority
-    from redlatch.pki import names as pki_names
-    from redlatch.service import handover, listener
+    from redlatch.service import log
+    from redlatch.service.origin import server_context
+    from redlatch.service.sending import Sending
 
     gc.enable()
-    name = pki_names.device_name(name)
-    with site.store.read() as view:
-        try:
-            known = devices.find(view, name)
-        except NotFound:
-            known = None
-            roles.base_of(view, role)  # now, not when the phone is waiting
-    if known is not None:
-        name, role = known.name, known.role
+    log.to(terminal=True, quiet=True)
+    wanted = [links.Wanted(name, role, owner)]
+    links.check(site, name, role, remote=False, trust_lan=False, pinned=False, compared=True)
     authority(site, "device")  # asks for the passphrase now, not when the phone is waiting
-    issued: list[Issued] = []
-
-    def issue(kind: str) -> Parcel:
-        made = (
-            devices.add(site, name, role=role, owner=owner, days=days)
-            if known is None
-            else devices.renew(site, name, days=days)
-        )
-        issued.append(made)
-        return _parcel(made, kind, next_url)
-
-    config = site.config()
-    pem = site.settings.published / "server.pem"
-    context = listener.server_context(pem)
-    clock = handover.steady_clock()
-    link, token = new_link(name, role, now=clock(), randomness=secrets.token_bytes(TOKEN_BYTES))
-    sockets = where.bind()
+    pem = hosts.node_red_shows(site).pem
+    context, bound = server_context(pem), where.bind()
     try:
-        hosts = link_hosts(site, sockets)
-        port = sockets[0].getsockname()[1]
-        urls = [f"https://{host}:{port}/#{token}" for host in hosts]
-        fingerprint = handover.fingerprint(pem.read_bytes())
-        show_link(session.out, site, name, urls, hosts, fingerprint, link.expires, afterwards)
-        outcome = handover.run(
-            link, issue, names=config.hosts, formats=FORMATS, sockets=sockets, context=context, clock=clock
-        )
+        (made,) = links.invite(site, wanted, days=days, compared=True)
+        with Sending(site, made.link, bound, context, next_url=next_url) as sending:
+            _show(session.out, site, made, bound, hosts.fingerprint(pem), afterwards)
+            try:
+                outcome = sending.wait()
+            except KeyboardInterrupt:
+                sending.close()
+                _taken_meanwhile(session.out, links.get(site, made.link.id))
+                raise
+            _ended(session.out, site, outcome)
+            yield sending
     finally:
-        for sock in sockets:
+        for sock in bound:
             sock.close()
-    return _ended(session.out, site, outcome, issued)
 
 
-def _parcel(issued: Issued, kind: str, next_url: str | None) -> Parcel:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from redlatch.service.handover import File, Parcel
-
-    bundle = pack(issued, kind)
-    files = [File(name, _MEDIA_TYPES[Path(name).suffix], content) for name, content in bundle.files.items()]
-    if bundle.password is not None and issued.server_ca is not None:
-        # DER, which every phone takes; inside the .p12 it is not trusted everywhere.
-        der = issued.server_ca.public_bytes(Encoding.DER)
-        files.append(File("server-ca.crt", _MEDIA_TYPES[".crt"], der))
-    return Parcel(
-        device=issued.device.name,
-        files=tuple(files),
-        password=bundle.password,
-        fingerprint=issued.fingerprint,
-        not_after=issued.not_after,
-        next_url=next_url,
-    )
+def _show(
+    out: Output, site: Site, made: Invited, bound: Sequence[socket.socket], fingerprint: str, afterwards: str
+) -> None:
+    names, port = link_hosts(site, bound), bound[0].getsockname()[1]
+    urls = [f"https://{host}:{port}/#{made.token}" for host in names]
+    show_link(out, site, made.link.name, urls, names, fingerprint, made.link.expires_at, afterwards)
 
 
-def _ended(out: Output, site: Site, outcome: Outcome, issued: Sequence[Issued]) -> Issued:
+def _taken_meanwhile(out: Output, link: LinkRow) -> None:
+    if link.used_at is not None:
+        out.warning(
+            f"{link.used_from} took the key at this moment: if that was not you, redlatch device revoke "
+            f"{quoted(link.name)}"
+        )
+
+
+def _ended(out: Output, site: Site, outcome: Outcome) -> None:
     from redlatch.operations import devices
-    from redlatch.service.handover import State
+    from redlatch.service.sending import State
 
-    if not issued:
-        out.document({"event": "ended", "state": outcome.state.value, "wrong_tokens": outcome.wrong_tokens})
+    made, peer = outcome.issued, outcome.link.used_from
+    if made is None:
+        out.document({"event": "ended", "state": outcome.state.value})
         raise NotHandedOver(
             "the link has expired, nobody took the key"
             if outcome.state is State.EXPIRED
-            else "the link was closed: too many wrong ones were tried",
+            else "the link was withdrawn before anybody took the key",
             hint="nothing was issued; run the command again",
         )
-    made = issued[0]
     fresh = (
         made.device.created_at >= made.certificate.not_valid_before_utc
         and len(devices.show(site, made.device.name).certificates) == 1
@@ -193,9 +169,8 @@ def _ended(out: Output, site: Site, outcome: Outcome, issued: Sequence[Issued]) 
             else "its earlier keys are untouched; run the command again",
         )
     confirmed = outcome.state is State.DELIVERED
-    devices.sent(site, made, to=outcome.peer or "", confirmed=confirmed)
     out.document(
-        {"event": "ended", "state": outcome.state.value, "from": outcome.peer}
+        {"event": "ended", "state": outcome.state.value, "from": peer}
         | device_document(made.device)
         | {
             "fingerprint": made.fingerprint,
@@ -204,12 +179,9 @@ def _ended(out: Output, site: Site, outcome: Outcome, issued: Sequence[Issued]) 
             "force": made.force.as_dict(),
         }
     )
-    said = "and the page confirmed it" if confirmed else "but the page did not confirm that it arrived"
-    out.line(
-        f"The key of {made.device.name} was sent to {outcome.peer}, {said}.", style="good" if confirmed else "warn"
-    )
+    said = "and the page confirmed it" if confirmed else "but nothing confirmed that it arrived"
+    out.line(f"The key of {made.device.name} was sent to {peer}, {said}.", style="good" if confirmed else "warn")
     if not confirmed:
         out.line(f"If that was not you: redlatch device revoke {quoted(made.device.name)}")
     out.line(f"Role {made.device.role}, good until {day(made.not_after)}, fingerprint {made.fingerprint}")
     print_force(out, made.force)
-    return made

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shlex
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,39 +145,42 @@ def _see_a_device(session: Session, site: Site, where: Listen) -> str:
     Nothing is locked before: NotHandedOver, NobodyCameIn and ctrl-c leave Node-RED as it was.
     """
     from redlatch.cli.link import link_hosts
-    from redlatch.cli.send import hand_over
-    from redlatch.service import listener, testport
+    from redlatch.cli.send import handing_over
+    from redlatch.service import testport
+    from redlatch.service.origin import server_context
 
     gc.enable()
     out = session.out
     sockets = where.bind()
-    try:
+    with contextlib.ExitStack() as stack:
+        for sock in sockets:
+            stack.callback(sock.close)
         url = f"https://{link_hosts(site, sockets)[0]}:{sockets[0].getsockname()[1]}/"
         if not _active(site):
             name = click.prompt("A name for your first device", default="My first device", err=True)
-            hand_over(
-                session,
-                site,
-                name,
-                role="owner",
-                where=where,
-                next_url=url,
-                afterwards="redlatch up   (it goes on with that device)",
+            stack.enter_context(  # its page is there until the device has come in
+                handing_over(
+                    session,
+                    site,
+                    name,
+                    role="owner",
+                    where=where,
+                    next_url=url,
+                    afterwards="redlatch up   (it goes on with that device)",
+                )
             )
         out.line()
         out.line("Now open this on a device that has its key:", style="strong")
         out.line(url, indent=2, style="strong")
         out.line("Node-RED is locked as soon as it has come in. ctrl-c ends it, and nothing is locked.")
-        context = listener.server_context(
+        context = server_context(
             site.settings.published / "server.pem",
             device_ca=(site.settings.published / "device-ca.pem").read_text("ascii"),
+            oldest=ssl.TLSVersion.TLSv1_2,  # as Node-RED's guard will
         )
         fingerprint = testport.wait_for_device(
             sockets, context, lambda found: found in _active(site), timeout=_TEST_SECONDS
         )
-    finally:
-        for sock in sockets:
-            sock.close()
     if fingerprint is None:
         raise NobodyCameIn(
             f"no device came in within {_TEST_SECONDS / 60:.0f} minutes; nothing was locked",

@@ -174,19 +174,6 @@ def revoke(site: Site, device: Ref, *, reason: str | None = None) -> Changed:
     return Changed(found, enforce(site), len(active))
 
 
-def sent(site: Site, issued: Issued, *, to: str, confirmed: bool) -> None:
-    """Records that a key went out by a link: to which address, and whether the page there confirmed it."""
-    with changing(site) as tx:
-        tx.record(
-            "device.sent",
-            device=issued.device.id,
-            name=issued.device.name,
-            fingerprint=issued.fingerprint,
-            to=to,
-            confirmed=confirmed,
-        )
-
-
 def rename(site: Site, device: Ref, new: str) -> Changed:
     """Gives a device another name; its certificates stay as they are (the name in them is a label only)."""
     new = pki_names.device_name(new)

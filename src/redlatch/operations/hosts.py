@@ -68,12 +68,16 @@ def enrolment_shows(site: Site) -> Shown:
     nothing: no token is about then, and the port is ours while one is. The console never uses it.
     """
     own = console_shows(site)
-    config = site.config()
-    if own.known_as or config.server_files is None:
+    if own.known_as:
         return own
-    node_red = site.settings.published / "server.pem"
-    names = service_key.trusted_names(node_red, config.hosts)
-    return Shown(node_red, names) if names else own
+    node_red = node_red_shows(site)
+    return node_red if node_red.known_as else own
+
+
+def node_red_shows(site: Site) -> Shown:
+    """What Node-RED presents."""
+    pem, config = site.settings.published / "server.pem", site.config()
+    return Shown(pem, () if config.server_files is None else service_key.trusted_names(pem, config.hosts))
 
 
 def enrolment_url(site: Site, host: str | None = None) -> str:
@@ -100,6 +104,13 @@ def pin(pem: Path) -> str:
 
     key = _leaf(pem).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256//" + base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
+def fingerprint(pem: Path) -> str:
+    """SHA-256 of the first certificate in a file, as browsers show it: AB:CD:..."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    return _leaf(pem).fingerprint(SHA256()).hex(":").upper()
 
 
 def _leaf(pem: Path) -> x509.Certificate:

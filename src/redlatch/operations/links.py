@@ -7,7 +7,6 @@ links that concerns, and links for owners and admins are made only where it cann
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from redlatch.enrolment import LIFETIME, REMOTE_LIFETIME, TOKEN_BYTES, Refusal, digest, new_token, refusal
 from redlatch.errors import Conflict, InvalidInput, NotFound, RedlatchError
 from redlatch.operations import devices, hosts, roles
-from redlatch.operations.machine import is_private
+from redlatch.operations.machine import is_inside
 from redlatch.operations.site import Site, changing
 from redlatch.pki import names as pki_names
 
@@ -79,15 +78,18 @@ def public(site: Site) -> bool:
     return bool(hosts.enrolment_shows(site).known_as)
 
 
-def check(site: Site, name: str, role: str, *, remote: bool, trust_lan: bool, pinned: bool) -> None:
+def check(
+    site: Site, name: str, role: str, *, remote: bool, trust_lan: bool, pinned: bool, compared: bool = False
+) -> None:
     """Says before there is a link what could become of it.
 
     Raises TrustNeeded when the page could be another one's and nobody said that the network is trusted, Conflict
-    when that would not be enough: links into the internet, and such as make an owner or admin.
+    when that would not be enough: links into the internet, and such as make an owner or admin. `pinned` and
+    `compared` as for `invite`.
     """
     with site.store.read() as view:
         base = roles.base_of(view, _role(view, name, role))
-    if pinned or public(site):
+    if pinned or compared or public(site):
         return
     if base in _STRONG:
         raise Conflict(
@@ -129,12 +131,17 @@ def invite(
     remote: bool = False,
     trust_lan: bool = False,
     pinned: bool = False,
+    compared: bool = False,
 ) -> list[Invited]:
     """Makes a link for each, or none at all.
 
     `days`: how long the keys are good. `valid`: how long the links are: by default 15 minutes; 24 hours with
     `remote`, else they work from private addresses only. `pinned`: for command lines that check the server's key,
-    and refused to pages. Errors: as `check`; InvalidInput (name, role, days, valid), Conflict (a name twice).
+    and refused to pages. `compared`: whoever opens the link has the terminal before them, and compares the
+    fingerprint there with the one in the browser's warning. That shows who stands in between, so such a link may
+    make owners and admins without further trust; and it is good only where that certificate is shown, on the port
+    of the command that made it (`redeem` with `only`), never at the service. Errors: as `check`; InvalidInput
+    (name, role, days, valid), Conflict (a name twice).
     """
     wanted = [
         Wanted(pki_names.device_name(one.name), one.role, pki_names.person_name(one.owner) if one.owner else None)
@@ -144,7 +151,7 @@ def invite(
     for one in wanted:
         if keys[pki_names.name_key(one.name)] > 1:
             raise Conflict(f"{one.name!r} is there twice", hint="each device has a name of its own")
-        check(site, one.name, one.role, remote=remote, trust_lan=trust_lan, pinned=pinned)
+        check(site, one.name, one.role, remote=remote, trust_lan=trust_lan, pinned=pinned, compared=compared)
     lifetime = valid or (REMOTE_LIFETIME if remote else LIFETIME)
     if not SHORTEST <= lifetime <= LONGEST:
         raise InvalidInput("a link cannot be good for that long", hint="from 30s to 7d, as in 15m or 24h")
@@ -154,13 +161,12 @@ def invite(
         now = _now(site, tx)
         tx.forget_links(now - KEPT)
         return [
-            _invited(tx, one, days=days, expires=now + lifetime, remote=remote, pinned=pinned) for one in wanted
+            _invited(tx, one, days=days, expires=now + lifetime, remote=remote, pinned=pinned, compared=compared)
+            for one in wanted
         ]
 
 
-def _invited(
-    tx: Transaction, wanted: Wanted, *, days: int, expires: datetime, remote: bool, pinned: bool
-) -> Invited:
+def _invited(tx: Transaction, wanted: Wanted, *, days: int, expires: datetime, **told: bool) -> Invited:
     token = new_token(secrets.token_bytes(TOKEN_BYTES))
     known = tx.device_by_name(pki_names.name_key(wanted.name))
     if known is not None:
@@ -173,11 +179,10 @@ def _invited(
         role=wanted.role,
         owner=wanted.owner,
         days=days,
-        remote=remote,
-        pinned=pinned,
         expires=expires,
+        **told,
     )
-    tx.record("link.made", link=number, name=wanted.name, role=wanted.role, remote=remote, pinned=pinned)
+    tx.record("link.made", link=number, name=wanted.name, role=wanted.role, **told)
     return Invited(_by_number(tx, number), token)
 
 
@@ -185,6 +190,12 @@ def list_links(site: Site) -> tuple[LinkRow, ...]:
     """All links of the last days, the newest first."""
     with site.store.read() as view:
         return view.links(_now(site, view) - KEPT)
+
+
+def get(site: Site, number: int) -> LinkRow:
+    """One link. NotFound."""
+    with site.store.read() as view:
+        return _by_number(view, number)
 
 
 def open_links(site: Site) -> tuple[LinkRow, ...]:
@@ -212,12 +223,17 @@ def withdraw(site: Site, number: int) -> LinkRow:
     return link
 
 
-def look(site: Site, token: str, *, peer: str, by_page: bool) -> LinkRow:
-    """The link behind a token, without using it. LinkRefused when it would not be redeemed."""
+def look(site: Site, token: str, *, peer: str, by_page: bool, only: int | None = None) -> LinkRow:
+    """The link behind a token, without using it. LinkRefused when it would not be redeemed.
+
+    `only` is the number of the one link that is served here; without it, all are but those that are compared.
+    """
     with site.store.read() as view:
         link = view.link_by_digest(digest(token))
+        if link is not None and (link.compared if only is None else link.id != only):
+            link = None  # what is served elsewhere is unknown here
         reason = refusal(
-            None if link is None else _link(link, _now(site, view)), inside=_inside(peer), by_page=by_page
+            None if link is None else _link(link, _now(site, view)), inside=is_inside(peer), by_page=by_page
         )
     if reason is not None or link is None:
         raise LinkRefused(reason or Refusal.WRONG)
@@ -238,15 +254,18 @@ def redeem(
     *,
     peer: str,
     by_page: bool,
+    only: int | None = None,
     csr: bytes | None = None,
     key_kind: devices.KeyKind = "p256",
 ) -> Redeemed:
     """Uses a link up: the device is added (or gets a further key) in the same transaction, or nothing happens.
 
-    `peer` is the address that asks, `by_page` whether a browser's page does. Errors: LinkRefused; InvalidInput
-    (CSR), Conflict (a device took that name meanwhile): the link stays good then.
+    `peer` is the address that asks, `by_page` whether a browser's page does, `only` as for `look`. Errors:
+    LinkRefused; InvalidInput (CSR), Conflict (a device took that name meanwhile): the link stays good then.
     """
-    look(site, token, peer=peer, by_page=by_page)  # whoever is refused waits for nobody and holds up nobody
+    look(
+        site, token, peer=peer, by_page=by_page, only=only
+    )  # whoever is refused waits for nobody and holds up nobody
     order = devices.order(site, key_kind=key_kind, csr=csr)
     with changing(site) as tx:
         number = tx.redeem_link(digest(token), _now(site, tx), used_from=peer)
@@ -301,13 +320,6 @@ def _now(site: Site, view: Reader) -> datetime:
     """The later of the clock and the newest audit event: a clock that falls back opens no link again."""
     newest = view.audit_before(None, 1)
     return max(site.clock(), newest[0].event.at) if newest else site.clock()
-
-
-def _inside(peer: str) -> bool:
-    try:
-        return is_private(ipaddress.ip_address(peer))
-    except ValueError:
-        return False
 
 
 def _link(row: LinkRow, now: datetime) -> tuple[str, bool, bool]:

@@ -35,6 +35,14 @@ def is_private(address: Address) -> bool:
     return any((mapped or address) in network for network in PRIVATE_NETWORKS)
 
 
+def is_inside(address: str) -> bool:
+    """The same for an address as a socket reports it (IPv4-mapped, with a zone id); False for what is none."""
+    try:
+        return is_private(ipaddress.ip_address(address))
+    except ValueError:
+        return False
+
+
 def private_addresses() -> tuple[Address, ...]:
     """This machine's private addresses without loopback and link-local ones, sorted; from the kernel's tables."""
     found = {*_ipv4(_text("/proc/self/net/fib_trie")), *_ipv6(_text("/proc/self/net/if_inet6"))}

@@ -13,9 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from redlatch.errors import RedlatchError
+from redlatch.operations import hosts
 from redlatch.operations.site import Site
 
 if TYPE_CHECKING:
+    from redlatch.operations.hosts import Shown
     from redlatch.operations.publishing import Force
     from redlatch.service.visitor import Visitor
     from redlatch.service.watch import Watch
@@ -52,7 +54,8 @@ class Context:
     """Shared by console and enrolment. `work(f)` runs f in a thread and returns its result.
 
     `enrolment_url()` is the origin (https://host:port) at which links are opened, for the host that a visitor used
-    (None: the best there is); `console_url()` likewise.
+    (None: the best there is); `console_url()` likewise. `shown()` is what the enrolment origin presents,
+    `next_url` where a device tries its key (None: at Node-RED).
     """
 
     site: Site
@@ -60,13 +63,18 @@ class Context:
     work: Worker
     enrolment_url: Callable[[str | None], str]
     console_url: Callable[[str | None], str]
-    pin: Callable[[], str]  # sha256//... of the enrolment origin's key, as curl's --pinnedpubkey takes it
+    shown: Callable[[], Shown]
+    next_url: str | None = None
     #: For changes, which wait for each other and for the guard, seconds if need be: readers shall not wait behind
     #: them. None: `work` does these too.
     change: Worker | None = None
     changes: OrderedDict[str, Change] = field(default_factory=OrderedDict)
     _waiting: dict[str, float] = field(default_factory=dict)
     _answering: int = 0
+
+    def pin(self) -> str:
+        """sha256//... of the enrolment origin's key, as curl's --pinnedpubkey takes it."""
+        return hosts.pin(self.shown().pem)
 
     def hold_enrolment(self, page: str, seconds: float) -> None:
         """Keeps the enrolment port open so long from now on, without an open link: this page (its receipt) waits

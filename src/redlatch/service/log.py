@@ -12,13 +12,13 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-_terminal = False
+_terminal = _quiet = False
 
 
-def to(*, terminal: bool) -> None:
-    """Chooses the form; JSON until then."""
-    global _terminal  # noqa: PLW0603 - one process, one stderr
-    _terminal = terminal
+def to(*, terminal: bool, quiet: bool = False) -> None:
+    """Chooses the form; JSON until then. `quiet`: only warnings and errors."""
+    global _terminal, _quiet
+    _terminal, _quiet = terminal, quiet
 
 
 def info(event: str, **fields: Any) -> None:
@@ -37,6 +37,8 @@ def error(event: str, **fields: Any) -> None:
 
 
 def _write(level: str, event: str, fields: dict[str, Any]) -> None:
+    if _quiet and level == "info":
+        return
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if _terminal:
         told = " ".join(f"{name}={json.dumps(value, default=str)}" for name, value in fields.items())

@@ -16,12 +16,15 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+from redlatch.errors import FileProblem
 
 #: An ASGI application.
 App = Callable[..., Any]
@@ -41,23 +44,31 @@ class Limits:
     total: int = 256
 
 
-def server_context(pem: str, *, device_ca: str | None = None) -> ssl.SSLContext:
+def server_context(
+    pem: Path | str, *, device_ca: str | None = None, oldest: ssl.TLSVersion | None = None
+) -> ssl.SSLContext:
     """TLS with key, leaf and chain in the file `pem`. With `device_ca` (PEM) a client needs a certificate of it.
 
     No tickets: a resumed session would bring an older certificate than the one that a browser has now. The console
-    (`device_ca`) speaks TLS 1.3 only; enrolment is for older phones and microcontrollers too.
-    Raises OSError or ssl.SSLError for a file that cannot be served with.
+    (`device_ca`) speaks TLS 1.3 only, unless `oldest` says otherwise; enrolment is for older phones and
+    microcontrollers too. Raises FileProblem for a file that cannot be served with.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(pem)
-    if device_ca is not None:
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_verify_locations(cadata=device_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(pem)
+        if device_ca is not None:
+            context.minimum_version = oldest or ssl.TLSVersion.TLSv1_3
+            context.load_verify_locations(cadata=device_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise FileProblem(
+            f"cannot serve with {pem}: {reason.lower()}", hint="`redlatch refresh` writes it anew"
+        ) from error
     return context
 
 
@@ -125,10 +136,12 @@ class Origin:
         """Closes the ports at once, and connections when their answers are out or `patience` seconds are over."""
         for task in [*self._accepting, *self._handshakes]:
             task.cancel()
+        # First they leave the selector: a socket that is held elsewhere would stay in it when it is closed here.
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
-        await asyncio.gather(*self._accepting, *self._handshakes, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
         for protocol in list(self._state.connections):
             protocol.shutdown()
         with contextlib.suppress(TimeoutError):

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
-from redlatch.operations import hosts, links, notices, service
+from redlatch.files import explained
+from redlatch.operations import hosts, links, machine, notices, service
 from redlatch.operations.site import Site
-from redlatch.service import enrolment, listener, log
+from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
+from redlatch.service.holding import Hold
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
@@ -60,19 +62,17 @@ class Tls:
         """
         try:
             path = self._pem()
-            state = path.stat()
+            with explained("read", path):
+                state = path.stat()
             ca = self._device_ca() if self._device_ca is not None else None
             seen = (path, state.st_ino, state.st_mtime_ns, ca)
             if self._made is None or self._made[0] != seen:
                 # A new context: a mismatched pair loaded into the live one would break it (measured).
-                self._made = seen, server_context(str(path), device_ca=ca)
-        except (OSError, RedlatchError) as error:
+                self._made = seen, server_context(path, device_ca=ca)
+        except RedlatchError as error:
             if self._made is None:
-                raise EngineError(
-                    f"cannot serve: {getattr(error, 'message', None) or str(error).lower()}",
-                    hint="`redlatch refresh` writes the certificates anew",
-                ) from error
-            log.warning("tls kept as it was", why=str(error))
+                raise
+            log.warning("tls kept as it was", why=error.message)
 
     def context(self) -> ssl.SSLContext:
         """What the next handshake is done with."""
@@ -100,7 +100,7 @@ class Serve:
             change=self._change,
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
-            pin=lambda: hosts.pin(hosts.enrolment_shows(site).pem),
+            shown=lambda: hosts.enrolment_shows(site),
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -114,6 +114,7 @@ class Serve:
             admit=self._admit,
             refused=partial(self._refused, "enrolment"),
         )
+        self._hold = Hold()  # the enrolment port's
         self._remote = False
         self._taken = ""
         self._opened: dict[Origin, Service] = {}  # where each was told to listen when it was opened
@@ -124,14 +125,16 @@ class Serve:
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
-        self._console.open(_bind(chosen.console, chosen.console_port, "--port"))
+        self._console.open(_bind(chosen.console, chosen.console_port))
         self._opened[self._console] = chosen
         self._told(hosts.console_url(self._site))
         log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
         finally:
+            self._hold.quiet()
             await asyncio.gather(self._console.close(), self._enrolment.close())
+            self._hold.close()
             with contextlib.suppress(RedlatchError):
                 await self._work(self.context.watch.note)
             self._changing.shutdown(wait=True)
@@ -151,14 +154,17 @@ class Serve:
             await _pause(stop, TICK)
 
     async def _follow_links(self) -> None:
-        found = await self._work(lambda: links.open_links(self._site))
+        # Those that are compared are served where they were made.
+        found = [one for one in await self._work(lambda: links.open_links(self._site)) if not one.compared]
         self._remote = any(one.remote for one in found)
         wanted = bool(found) or self.context.enrolment_held
+        chosen = self._config.service
+        addresses = await self._work(lambda: service.addresses(chosen.enrolment))
+        self._hold.keep(addresses, chosen.enrolment_port)
         if wanted and not self._enrolment.ports:
-            chosen = self._config.service
             try:
                 await self._work(self._enrolment_tls.refresh)
-                self._enrolment.open(_bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
+                self._enrolment.open(self._enrolment_sockets(addresses, chosen.enrolment_port))
                 self._opened[self._enrolment] = chosen
             except RedlatchError as error:
                 if self._taken != error.message:
@@ -172,8 +178,27 @@ class Serve:
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
+            self._hold.quiet()
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             log.info("enrolment is closed")
+
+    def _enrolment_sockets(self, addresses: Sequence[str], port: int) -> list[socket.socket]:
+        found: list[socket.socket] = []
+        try:
+            for address in addresses:
+                found += self._listening(address, port)
+        except EngineError as error:
+            self._hold.quiet()
+            for one in found:
+                one.close()
+            raise EngineError(
+                error.message, hint="redlatch console --enrol-port PORT names another one"
+            ) from error
+        return found
+
+    def _listening(self, address: str, port: int) -> list[socket.socket]:
+        held = self._hold.listen(address, port)
+        return sockets.bind([address], port, told=True) if held is None else [held]
 
     async def _follow_addresses(self) -> None:
         """Listens on addresses that the machine got meanwhile: after a start before there was a network, and so
@@ -186,7 +211,7 @@ class Serve:
             present = await self._work(partial(service.addresses, choice))
             for address in set(present) - set(origin.addresses):
                 try:
-                    origin.open(listener.bind([address], port, told=True))
+                    origin.open(self._listening(address, port))
                 except EngineError as error:  # an IPv6 address is not ours before the kernel has checked it
                     if error.message not in self._unreached:
                         log.warning("an address is not listened on", address=address, why=error.message)
@@ -234,7 +259,7 @@ class Serve:
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
-        return self._remote or listener.is_private(address)
+        return self._remote or machine.is_inside(address)
 
     def _names(self) -> frozenset[str]:
         return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
@@ -249,11 +274,11 @@ class Serve:
         return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
 
 
-def _bind(choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
+def _bind(choice: Sequence[str], port: int) -> list[socket.socket]:
     try:
-        return listener.bind(service.addresses(choice), port, told=True)
+        return sockets.bind(service.addresses(choice), port, told=True)
     except EngineError as error:
-        raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
+        raise EngineError(error.message, hint="redlatch console --port PORT names another one") from error
 
 
 def _somebody_listens(error: BaseException | None) -> bool:
@@ -288,4 +313,4 @@ def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:
             loop.add_signal_handler(number, stop.set)
         await Serve(site, told=told).run(stop)
 
-    listener.run(main())
+    sockets.run(main())

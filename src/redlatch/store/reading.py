@@ -335,12 +335,12 @@ def _sighting(row: Any) -> tuple[datetime, str]:
 
 
 def _link(row: Any) -> LinkRow:
-    number, device_id, name, role, owner, days, remote, pinned, created_at, created_by, expires_at, *rest = row
-    withdrawn, used_at, used_from, fingerprint, confirmed = rest
+    number, device_id, name, role, owner, days, remote, pinned, compared, created_at, created_by, *rest = row
+    expires_at, withdrawn, used_at, used_from, fingerprint, confirmed = rest
     return LinkRow(
-        number, device_id, name, role, owner, days, bool(remote), bool(pinned), when(created_at), created_by,
-        when(expires_at), maybe_when(withdrawn), maybe_when(used_at), used_from, fingerprint,
-        maybe_when(confirmed),
+        number, device_id, name, role, owner, days, bool(remote), bool(pinned), bool(compared),
+        when(created_at), created_by, when(expires_at), maybe_when(withdrawn), maybe_when(used_at), used_from,
+        fingerprint, maybe_when(confirmed),
     )  # fmt: skip
 
 

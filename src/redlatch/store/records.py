@@ -122,6 +122,7 @@ class LinkRow:
     days: int
     remote: bool
     pinned: bool
+    compared: bool
     created_at: datetime
     created_by: str
     expires_at: datetime

@@ -117,6 +117,7 @@ links = Table(
     Column("days", Integer, nullable=False),
     Column("remote", Boolean, nullable=False),
     Column("pinned", Boolean, nullable=False),
+    Column("compared", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),

@@ -125,13 +125,13 @@ REVOKED_PAGE = (
 )
 
 _LINK = (
-    "SELECT id, device_id, name, role, owner, days, remote, pinned, created_at, created_by, expires_at,"
+    "SELECT id, device_id, name, role, owner, days, remote, pinned, compared, created_at, created_by, expires_at,"
     " withdrawn_at, used_at, used_from, fingerprint, confirmed_at FROM links"
 )
 ADD_LINK = (
-    "INSERT INTO links (digest, device_id, name, role, owner, days, remote, pinned, created_at, created_by,"
-    " expires_at) VALUES (:digest, :device_id, :name, :role, :owner, :days, :remote, :pinned, :created_at,"
-    " :created_by, :expires_at) RETURNING id"
+    "INSERT INTO links (digest, device_id, name, role, owner, days, remote, pinned, compared, created_at,"
+    " created_by, expires_at) VALUES (:digest, :device_id, :name, :role, :owner, :days, :remote, :pinned,"
+    " :compared, :created_at, :created_by, :expires_at) RETURNING id"
 )
 LINK_BY_DIGEST = f"{_LINK} WHERE digest = :digest"
 LINK_BY_ID = f"{_LINK} WHERE id = :id"

@@ -190,6 +190,7 @@ class Transaction(Reader):
         days: int,
         remote: bool,
         pinned: bool,
+        compared: bool,
         expires: datetime,
     ) -> int:
         """Adds an enrolment link by the digest of its token; returns its number."""
@@ -205,6 +206,7 @@ class Transaction(Reader):
                 "days": days,
                 "remote": remote,
                 "pinned": pinned,
+                "compared": compared,
                 "created_at": _unix(self.now),
                 "created_by": self.actor,
                 "expires_at": _unix(expires),

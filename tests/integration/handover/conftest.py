@@ -1,27 +1,32 @@
-"""A real handover on loopback."""
+"""A server and a device authority; a site that is locked, for links in the foreground."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import ssl
-import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
+from pathlib import Path
 
 import pytest
-from tests.integration.handover.harness import PARCEL, Pki, Serve, Served
+from tests.integration.operations.conftest import House
 
-from redlatch.enrolment import TOKEN_BYTES, new_link
+from redlatch.operations.site import Site
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import ServerPair, certificate_pem, server_pem
 from redlatch.pki.keys import generate_key
-from redlatch.service import handover, listener
 
 NOW = datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Pki:
+    server: Authority
+    device: Authority
+    pem: Path
+    ca_pem: str
+    device_ca_pem: str
 
 
 @pytest.fixture(scope="session")
@@ -44,62 +49,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     )
 
 
-@pytest.fixture
-def serve(pki: Pki) -> Iterator[Serve]:
-    """Starts handovers; whatever still runs after the test is redeemed to its end."""
-    running: list[Served] = []
-
-    def start(
-        issue: Callable[[str], handover.Parcel] = lambda _kind: PARCEL,
-        *,
-        address: str = "127.0.0.1",
-        clock: Callable[[], datetime] | None = None,
-        limits: listener.Limits | None = None,
-        receipt_wait: float = 0.2,
-        **link_options: Any,
-    ) -> Served:
-        link, token = new_link(
-            "Bart's phone",
-            "owner",
-            now=datetime.now(UTC),
-            randomness=os.urandom(TOKEN_BYTES),
-            **link_options,
-        )
-        sockets = listener.bind([address])
-        client = ssl.create_default_context(cadata=pki.ca_pem)
-        served = Served(sockets[0].getsockname()[1], token, client)
-
-        def serving() -> None:
-            try:
-                served.result.append(
-                    handover.run(
-                        link,
-                        issue,
-                        names=("localhost",),
-                        formats=("p12", "p12-modern", "pem"),
-                        sockets=sockets,
-                        context=listener.server_context(pki.pem),
-                        clock=clock,
-                        limits=limits,
-                        receipt_wait=receipt_wait,
-                    )
-                )
-            except Exception as error:  # noqa: BLE001 - handed to the test
-                served.result.append(error)
-
-        served.thread = threading.Thread(target=serving, daemon=True)
-        served.thread.start()
-        running.append(served)
-        return served
-
-    yield start
-    for served in running:
-        for _ in range(100):
-            if served.result:
-                break
-            with contextlib.suppress(OSError):  # ending this very moment, or still full of the test's connections
-                answer = served.redeem()
-                if answer.status == 200:
-                    served.confirm(answer)
-                break
-        served.end()
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site as `up` leaves it; no service ran there yet."""
+    house = House(tmp_path_factory.mktemp("site"), "5.0")
+    house.up()
+    yield house.open()
+    house.open().store.close()

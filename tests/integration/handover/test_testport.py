@@ -11,26 +11,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.integration.handover.harness import Pki
+from tests.integration.handover.conftest import Pki
 
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import certificate_pem, fingerprint
 from redlatch.pki.keys import generate_key, private_key_pem
-from redlatch.service import listener, testport
+from redlatch.service import sockets, testport
+from redlatch.service.origin import server_context
 
 
 class Waiting:
     """A test port under way in a thread."""
 
     def __init__(self, pki: Pki, accepts: Callable[[str], bool], timeout: float) -> None:
-        sockets = listener.bind(["127.0.0.1"])
-        self.port = sockets[0].getsockname()[1]
+        bound = sockets.bind(["127.0.0.1"])
+        self.port = bound[0].getsockname()[1]
         self.ca_pem = pki.ca_pem
         self.result: list[str | None] = []
-        context = listener.server_context(pki.pem, device_ca=pki.device_ca_pem)
+        context = server_context(pki.pem, device_ca=pki.device_ca_pem)
 
         def wait() -> None:
-            self.result.append(testport.wait_for_device(sockets, context, accepts, timeout=timeout))
+            self.result.append(testport.wait_for_device(bound, context, accepts, timeout=timeout))
 
         self.thread = threading.Thread(target=wait, daemon=True)
         self.thread.start()

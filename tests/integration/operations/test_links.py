@@ -305,6 +305,20 @@ def test_a_link_that_makes_an_owner_or_admin_needs_more_than_trust(
     assert invite(site, "Another", role=role, trust_lan=False)
 
 
+def test_who_compares_a_fingerprint_may_make_an_owner_on_that_port_only(site: Site) -> None:
+    """Not at the service, nor where another link is served: there it is as unknown as a token nobody was given."""
+    made = invite(site, role="owner", trust_lan=False, compared=True)
+    other = invite(site, "Another")
+    for told in ({}, {"only": other.link.id}):
+        with pytest.raises(LinkRefused) as caught:
+            redeem(site, made, **told)
+        assert caught.value.refusal is Refusal.WRONG
+    with pytest.raises(LinkRefused):
+        redeem(site, other, only=made.link.id)
+    assert redeem(site, made, only=made.link.id).issued.device.role == "owner"
+    assert redeem(site, other).issued.device.role == "user"
+
+
 def test_a_link_for_elsewhere_needs_a_known_certificate(site: Site) -> None:
     with pytest.raises(Conflict, match="outside your network"):
         invite(site, remote=True)

@@ -23,7 +23,7 @@ from redlatch.operations import devices, service
 from redlatch.operations.site import Site, changing
 from redlatch.pki.bundles import pem_files
 from redlatch.pki.certificates import certificate_pem
-from redlatch.service import listener
+from redlatch.service import sockets
 from redlatch.service.origin import Limits, Origin, server_context
 from redlatch.service.security import Guarded, TooLong
 
@@ -66,7 +66,7 @@ class Ground:
 
         def make() -> Origin:
             origin = Origin(app, **told)
-            origin.open(listener.bind([address], 0, told=True))
+            origin.open(sockets.bind([address], 0, told=True))
             return origin
 
         return self.loop.call(make)

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from redlatch.enrolment import Refusal
 from redlatch.errors import Busy, Conflict, InvalidInput, RedlatchError
-from redlatch.operations import hosts, links, roles
+from redlatch.operations import links, roles
 from redlatch.operations.site import Config, Site, authority
 from redlatch.pki import mobileconfig
 from redlatch.pki.certificates import ServerPair, server_pair
@@ -58,12 +58,22 @@ class Desk:
 
     def signer(self) -> ServerPair:
         """The pair that the enrolment page shows: it signs profiles."""
-        pem = hosts.enrolment_shows(self.site).pem.read_bytes()
+        pem = self.context.shown().pem.read_bytes()
         return server_pair(pem, pem)
 
 
-def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Starlette:
-    """The application of the enrolment origin."""
+def invitations(
+    context: Context,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    only: int | None = None,
+    taken: Callable[[links.Redeemed, bool], None] = lambda _done, _answered: None,
+) -> Starlette:
+    """The application of the enrolment origin.
+
+    `only` is the number of the one link that is served (None: all that are not another origin's). `taken` hears of
+    each link that was used, and whether its answer could be made and its client was still there for it.
+    """
     desk = Desk(context, Receipts(clock))
     site, work = context.site, context.work
     guesses = Guesses(clock)
@@ -79,7 +89,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
         token = answers.text_of(sent, "token")
         try:
             link = await work(
-                lambda: links.look(site, token, peer=peer_of(request), by_page=by_page(request.headers))
+                lambda: links.look(site, token, peer=peer_of(request), by_page=by_page(request.headers), only=only)
             )
         except links.LinkRefused as error:
             raise refused(error, peer_of(request)) from error
@@ -96,6 +106,7 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
                 wanted.token,
                 peer=peer,
                 by_page=by_page(request.headers),
+                only=only,
                 csr=wanted.csr,
                 key_kind=wanted.key,
             )
@@ -110,7 +121,15 @@ def invitations(context: Context, *, clock: Callable[[], float] = time.monotonic
             log.info(
                 "link redeemed", peer=peer, device=done.issued.device.name, fingerprint=done.issued.fingerprint
             )
-            return await hand_over(desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/")
+            answered = False
+            try:
+                answer = await hand_over(
+                    desk, request, done.issued, wanted, link=done.link.id, profiles="/profile/"
+                )
+                answered = not await request.is_disconnected()
+            finally:
+                taken(done, answered)
+            return answer
 
     async def received(request: Request) -> Response:
         receipt = desk.receipts.find(answers.text_of(await answers.document_of(request), "receipt"))
@@ -157,10 +176,10 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
         "formats": list(answers.FORMATS),
         "root": root is not None,
         "root_name": None if root is None else _common_name(root),
-        "public": links.public(desk.site),
+        "public": bool(desk.context.shown().known_as),
         "pin": desk.context.pin(),
         "site": _site_host(config),
-        "next": node_red_url(config, host),
+        "next": desk.context.next_url or node_red_url(config, host),
     }
 
 
@@ -193,7 +212,7 @@ async def hand_over(
         made, password = answers.files(
             issued, wanted.kind, site_id=row.uuid, site=_site_host(config), signer=desk.signer()
         )
-        return made, password, node_red_url(config, host)
+        return made, password, desk.context.next_url or node_red_url(config, host)
 
     made, password, next_url = await desk.context.work(make)
     profile = ""

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("days", sa.Integer, nullable=False),
         sa.Column("remote", sa.Boolean, nullable=False),
         sa.Column("pinned", sa.Boolean, nullable=False),
+        sa.Column("compared", sa.Boolean, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("created_by", sa.Text, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
