@@ -24,7 +24,7 @@ from tests.support.serving import Key, Served
 from tests.support.wait import until
 
 # By version of Node-RED: the way, and whether the browser knew the server before. Where not, Chromium forgets that
-# its person went on behind the warning once this host shows a good certificate, and has no word of a root that came
+# its person went on behind the warning once this host shows a good certificate, and is not told of roots that came
 # past its own certificate manager: the page asks for its tick in vain when it has to connect anew. (Firefox, whose
 # own store the root comes to, shows it.)
 WAYS: Final = {"5.0": ("page", False), "4.1": ("p12", True)}
