@@ -219,6 +219,7 @@ class Served:
         try:
             if self.process is not None and self.process.poll() is None:
                 assert self.stop() == 0, self.log()
+                assert "Traceback" not in self.log(), self.log()
         finally:
             self.kill()
             self.node_red.kill()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from redlatch.cli.framework import PATH, command
-from redlatch.cli.link import show_code
+from redlatch.cli.link import show_code, show_fingerprint
 from redlatch.cli.output import minute, quoted
 from redlatch.cli.session import Session, sudo_owner
 from redlatch.errors import EngineError, FileProblem, InvalidInput, UsageError
@@ -198,7 +198,8 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
     link, out = made.link, session.out
     base = hosts.enrolment_url(site)
     url = f"{base}/#{made.token}"
-    pin = hosts.pin(hosts.enrolment_shows(site).pem)
+    shown = hosts.enrolment_shows(site)
+    pin = hosts.pin(shown.pem)
     out.document(
         {"event": "link", "link": link.id, "device": link.name, "role": link.role, "url": url, "pin": pin}
         | {"expires": link.expires_at, "pinned": link.pinned, "remote": link.remote}
@@ -211,6 +212,14 @@ def _show(session: Session, site: Site, config: Config, made: Invited) -> None:
         out.line()
         if session.interactive:
             show_code(out, url)
+            out.line()
+        if not shown.known_as:
+            out.line(
+                "The browser will warn. Compare the SHA-256 fingerprint in that warning; if it is not this one,"
+            )
+            out.line(f"go no further and end the link: redlatch device withdraw {link.id}")
+            out.line()
+            show_fingerprint(out, hosts.fingerprint(shown.pem))
             out.line()
     out.line("By a command line, which checks the server's key:" if not link.pinned else "On that computer:")
     out.line(f"redlatch enroll - --pin {pin}", indent=2)

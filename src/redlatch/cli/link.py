@@ -53,9 +53,7 @@ def show_link(
     else:
         out.line("The SHA-256 fingerprint of the server's certificate, for comparison:")
     out.line()
-    half = len(fingerprint) // 2
-    out.line(fingerprint[:half].rstrip(":"), indent=2, style="strong")
-    out.line(fingerprint[half:].strip(":"), indent=2, style="strong")
+    show_fingerprint(out, fingerprint)
     out.line()
     if not public:
         out.line(
@@ -72,6 +70,13 @@ def show_link(
         out.line(afterwards, indent=2)
     out.line()
     out.line(f"Waiting for the device until {expires.astimezone():%H:%M}; ctrl-c ends it.")
+
+
+def show_fingerprint(out: Output, fingerprint: str) -> None:
+    """A fingerprint (AB:CD:...) in two lines, to be compared by eye."""
+    half = len(fingerprint) // 2
+    out.line(fingerprint[:half].rstrip(":"), indent=2, style="strong")
+    out.line(fingerprint[half:].strip(":"), indent=2, style="strong")
 
 
 def _ssh_target(host: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import shlex
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -144,6 +143,8 @@ def _see_a_device(session: Session, site: Site, where: Listen) -> str:
 
     Nothing is locked before: NotHandedOver, NobodyCameIn and ctrl-c leave Node-RED as it was.
     """
+    import ssl
+
     from redlatch.cli.link import link_hosts
     from redlatch.cli.send import handing_over
     from redlatch.service import testport

@@ -1,1 +1,1 @@
-"""What listens: for now the one-shot pages that bring a key to its device (handover) and try it (testport)."""
+"""What listens: console and enrolment (serve), one link (sending), a port on which a key is tried (testport)."""

@@ -132,15 +132,21 @@ class Origin:
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
 
-    async def close(self, patience: float = 5) -> None:
-        """Closes the ports at once, and connections when their answers are out or `patience` seconds are over."""
-        for task in [*self._accepting, *self._handshakes]:
+    async def shut(self) -> None:
+        """Closes the ports at once; what is connected stays so."""
+        for task in self._accepting:
             task.cancel()
         # First they leave the selector: a socket that is held elsewhere would stay in it when it is closed here.
         await asyncio.gather(*self._accepting, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+
+    async def close(self, patience: float = 5) -> None:
+        """Closes the ports at once, and connections when their answers are out or `patience` seconds are over."""
+        await self.shut()
+        for task in self._handshakes:
+            task.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
         for protocol in list(self._state.connections):
             protocol.shutdown()

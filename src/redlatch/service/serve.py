@@ -132,9 +132,9 @@ class Serve:
         try:
             await asyncio.gather(self._tick(stop), self._watch(stop), self._remind(stop))
         finally:
-            self._hold.quiet()
-            await asyncio.gather(self._console.close(), self._enrolment.close())
+            await asyncio.gather(self._console.shut(), self._enrolment.shut())
             self._hold.close()
+            await asyncio.gather(self._console.close(), self._enrolment.close())
             with contextlib.suppress(RedlatchError):
                 await self._work(self.context.watch.note)
             self._changing.shutdown(wait=True)
@@ -178,6 +178,7 @@ class Serve:
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
+            await self._enrolment.shut()
             self._hold.quiet()
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             log.info("enrolment is closed")

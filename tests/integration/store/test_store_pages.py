@@ -156,6 +156,7 @@ def test_a_change_of_a_link_without_its_event_is_undone(store: Store) -> None:
         "days": 1,
         "remote": False,
         "pinned": False,
+        "compared": False,
     }
     with pytest.raises(RuntimeError), store.write("bart", NOW) as tx:
         tx.add_link(digest=b"a" * 32, expires=LATER, **link)  # type: ignore[arg-type]
