@@ -13,12 +13,15 @@ FAULTS = [
     Fault(check, file, old, new, f"{place} {words}")
     for check, file, old, new, place, words in (
         ("a certificate at the handshake of the console", "service/origin.py", "context.verify_mode = ssl.CERT_REQUIRED", "context.verify_mode = ssl.CERT_OPTIONAL", _ORIGIN, "there_is_no_answer"),
-        ("TLS 1.3 for the console", "service/origin.py", "context.minimum_version = oldest or ssl.TLSVersion.TLSv1_3", "pass", _ORIGIN, "openssl"),
+        ("TLS 1.3 for the console", "service/origin.py", "oldest or ssl.TLSVersion.TLSv1_3", "ssl.TLSVersion.TLSv1_2", _ORIGIN, "openssl"),
         ("the certificate is the connection's", "service/origin.py", 'scope.pop("state", {})', "{}", _ORIGIN, "tls_layer"),
         ("an address has its share of places", "service/origin.py", "self._open[address] >= self.limits.per_address", "False", _ORIGIN, "every_place"),
         ("a slow head is dropped", "service/origin.py", "        self._limit(self._origin.limits.head)\n\n", "\n", _ORIGIN, "slow"),
         ("a slow body is dropped", "service/origin.py", "self._limit(self._origin.limits.exchange)", "self._limit(None)", _ORIGIN, "slow"),
         ("a body nobody wants is not read", "service/origin.py", "if unread:", "if False:", _ORIGIN, "answered_early"),
+        ("a port is held everywhere", "service/holding.py", "made.bind((\"::\" if", "made.bind((\"::1\" if", "integration/service/test_holding.py", "any_address"),
+        ("a port is shared with ourselves only", "service/holding.py", "_everywhere(port, socket.SO_REUSEADDR).close()", "pass", "integration/service/test_holding.py", "tried_again"),
+        ("a worker of somebody else's ends", "service/security.py", 'if (b"service-worker", b"script") in scope["headers"]:', "if False:", _ORIGIN, "worker"),
         ("names of the service only", "service/security.py", "(self._own_host(host), 421", "(True, 421", _ORIGIN, "foreign_names"),
         ("its own port only", "service/security.py", "int(port) not in self._ports()", "False", _ORIGIN, "foreign_names"),
         ("GET and POST only", "service/security.py", '(method in _READS or method == "POST", 405', "(True, 405", _ORIGIN, "own_pages"),

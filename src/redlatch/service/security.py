@@ -31,6 +31,9 @@ _HEADERS = (
 #: What an answer may say otherwise.
 _OWN = frozenset({b"cache-control", b"cross-origin-resource-policy"})
 _READS = frozenset({"GET", "HEAD"})
+_END = b"""addEventListener("install", () => skipWaiting());
+addEventListener("activate", (event) => event.waitUntil(registration.unregister()));
+"""
 
 
 class Guarded:
@@ -57,6 +60,9 @@ class Guarded:
         if scope["type"] != "http":
             return
         answer = _Answer(send)
+        if (b"service-worker", b"script") in scope["headers"]:
+            await _end_worker(answer)
+            return
         problem = self._problem(scope)
         if problem is None:
             try:
@@ -159,6 +165,15 @@ class _Body:
         if self._left < 0:
             raise TooLong
         return message
+
+
+async def _end_worker(send: Any) -> None:
+    """Nothing of ours is a service worker. One that somebody left on this origin, while he had its port, asks for
+    its script again when a page is opened (past itself), and ends by it.
+    """
+    headers = [(b"content-type", b"text/javascript")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": _END})
 
 
 async def _refuse(send: Any, status: int, text: str, *, told: bool) -> None:

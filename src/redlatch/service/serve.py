@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import signal
 import socket
 import ssl
@@ -27,7 +26,7 @@ from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
 from redlatch.service.context import Context
-from redlatch.service.holding import Hold
+from redlatch.service.holding import Hold, notify
 from redlatch.service.origin import Origin, server_context
 from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
@@ -114,7 +113,8 @@ class Serve:
             admit=self._admit,
             refused=partial(self._refused, "enrolment"),
         )
-        self._hold = Hold()  # the enrolment port's
+        self._hold = Hold()
+        self._not_held: list[int] = []
         self._remote = False
         self._taken = ""
         self._opened: dict[Origin, Service] = {}  # where each was told to listen when it was opened
@@ -122,10 +122,11 @@ class Serve:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
+        self._keep_ports()
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
         chosen = self._config.service
-        self._console.open(_bind(chosen.console, chosen.console_port))
+        self._console.open(self._bind(chosen.console, chosen.console_port, "--port"))
         self._opened[self._console] = chosen
         self._told(hosts.console_url(self._site))
         log.info("console is open", addresses=self._console.addresses, port=chosen.console_port)
@@ -159,12 +160,11 @@ class Serve:
         self._remote = any(one.remote for one in found)
         wanted = bool(found) or self.context.enrolment_held
         chosen = self._config.service
-        addresses = await self._work(lambda: service.addresses(chosen.enrolment))
-        self._hold.keep(addresses, chosen.enrolment_port)
+        self._keep_ports()
         if wanted and not self._enrolment.ports:
             try:
                 await self._work(self._enrolment_tls.refresh)
-                self._enrolment.open(self._enrolment_sockets(addresses, chosen.enrolment_port))
+                self._enrolment.open(self._bind(chosen.enrolment, chosen.enrolment_port, "--enrol-port"))
                 self._opened[self._enrolment] = chosen
             except RedlatchError as error:
                 if self._taken != error.message:
@@ -178,28 +178,22 @@ class Serve:
         elif wanted:
             await self._work(self._enrolment_tls.refresh)
         elif self._enrolment.ports:
-            await self._enrolment.shut()
-            self._hold.quiet()
             await self._enrolment.close(patience=1)  # no answer with a key is under way, and a link may come next
             log.info("enrolment is closed")
 
-    def _enrolment_sockets(self, addresses: Sequence[str], port: int) -> list[socket.socket]:
-        found: list[socket.socket] = []
-        try:
-            for address in addresses:
-                found += self._listening(address, port)
-        except EngineError as error:
-            self._hold.quiet()
-            for one in found:
-                one.close()
-            raise EngineError(
-                error.message, hint="redlatch console --enrol-port PORT names another one"
-            ) from error
-        return found
+    def _keep_ports(self) -> None:
+        """Has both ports on every address, whatever is listened on: a browser may find this machine by any."""
+        chosen = self._config.service
+        missing = self._hold.keep(chosen.console_port, chosen.enrolment_port)
+        if missing and missing != self._not_held:
+            log.warning("somebody else listens on a port of ours, at some address of this machine", ports=missing)
+        self._not_held = missing
 
-    def _listening(self, address: str, port: int) -> list[socket.socket]:
-        held = self._hold.listen(address, port)
-        return sockets.bind([address], port, told=True) if held is None else [held]
+    def _bind(self, choice: Sequence[str], port: int, option: str) -> list[socket.socket]:
+        try:
+            return sockets.bind(service.addresses(choice), port, told=True, held=self._hold.has(port))
+        except EngineError as error:
+            raise EngineError(error.message, hint=f"redlatch console {option} PORT names another one") from error
 
     async def _follow_addresses(self) -> None:
         """Listens on addresses that the machine got meanwhile: after a start before there was a network, and so
@@ -212,7 +206,7 @@ class Serve:
             present = await self._work(partial(service.addresses, choice))
             for address in set(present) - set(origin.addresses):
                 try:
-                    origin.open(self._listening(address, port))
+                    origin.open(sockets.bind([address], port, told=True, held=self._hold.has(port)))
                 except EngineError as error:  # an IPv6 address is not ours before the kernel has checked it
                     if error.message not in self._unreached:
                         log.warning("an address is not listened on", address=address, why=error.message)
@@ -275,13 +269,6 @@ class Serve:
         return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
 
 
-def _bind(choice: Sequence[str], port: int) -> list[socket.socket]:
-    try:
-        return sockets.bind(service.addresses(choice), port, told=True)
-    except EngineError as error:
-        raise EngineError(error.message, hint="redlatch console --port PORT names another one") from error
-
-
 def _somebody_listens(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
@@ -292,16 +279,6 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-
-
-def notify(state: str) -> None:
-    """Tells systemd, where it listens (sd_notify(3))."""
-    place = os.environ.get("NOTIFY_SOCKET")
-    if not place:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.connect("\0" + place[1:] if place.startswith("@") else place)
-        sock.sendall(state.encode())
 
 
 def run(site: Site, *, told: Callable[[str], None] = lambda _: None) -> None:

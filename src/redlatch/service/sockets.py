@@ -14,8 +14,11 @@ from redlatch.operations.machine import is_inside
 _T = TypeVar("_T")
 
 
-def bind(addresses: Sequence[str], port: int = 0, *, told: bool = False) -> list[socket.socket]:
-    """Listening sockets on all `addresses`, the same port on each (0: a free one).
+def bind(
+    addresses: Sequence[str], port: int = 0, *, told: bool = False, held: bool = False
+) -> list[socket.socket]:
+    """Listening sockets on all `addresses`, the same port on each (0: a free one). `held`: `service.holding` has
+    that port.
 
     Refuses public and unspecified addresses unless the operator named them (`told`): nothing of ours listens
     to the internet by default. InvalidInput for those, EngineError when an address or port cannot be had.
@@ -36,7 +39,7 @@ def bind(addresses: Sequence[str], port: int = 0, *, told: bool = False) -> list
         chosen = port
         try:
             for address in addresses:
-                sockets.append(_listen(address, chosen))
+                sockets.append(_listen(address, chosen, held=held))
                 chosen = sockets[0].getsockname()[1]
         except OSError as error:
             for sock in sockets:
@@ -52,11 +55,13 @@ def bind(addresses: Sequence[str], port: int = 0, *, told: bool = False) -> list
     raise EngineError("no free port was found", hint="name one with --listen-port")
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def _listen(address: str, port: int, *, held: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if held:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))

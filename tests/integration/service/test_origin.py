@@ -417,6 +417,19 @@ def test_every_answer_has_the_headers_that_keep_a_page_to_itself(ground: Ground)
             assert "set-cookie" not in found  # cookies cross ports
 
 
+def test_a_workers_script_ends_the_worker(ground: Ground) -> None:
+    """Whatever it is called, and whatever it asks for: what a browser fetches for a service worker ends it."""
+    port = guarded(ground)
+    key = ground.key("Lamp")
+    with Connection(port, key, tls="1.3") as connection:
+        for path in ("/", "/sw.js"):
+            answer = connection.request(
+                "GET", path, headers={"Service-Worker": "script", "Sec-Fetch-Dest": "serviceworker"}
+            )
+            assert answer.headers["content-type"] == "text/javascript"
+            assert b"unregister" in answer.body
+
+
 def test_an_application_that_answers_before_it_reads_is_not_answered_twice(ground: Ground) -> None:
     async def eager(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})

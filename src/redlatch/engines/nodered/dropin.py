@@ -60,6 +60,10 @@ def plan_dropin(
     environment_path = folder / OWN_ENVIRONMENT
     lines = [
         _head(settings.published),
+        "# Flows run when console and enrolment have their ports: nobody else shall have had them before.",
+        "[Unit]",
+        "After=redlatch.service",
+        "",
         "# A Node-RED whose settings.js lost the guard stops with exit status 78 before it opens its port.",
         "[Service]",
         f"EnvironmentFile={str(environment_path).replace('%', '%%')}",
