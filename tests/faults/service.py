@@ -6,6 +6,7 @@ from tests.faults.fault import Fault
 
 _ORIGIN = "integration/service/test_origin.py"
 _ACCESS = "integration/service/test_console_access.py"
+_SENDING = "integration/handover/test_sending.py"
 _LINKS = "integration/operations/test_links.py"
 
 FAULTS = [
@@ -46,6 +47,10 @@ FAULTS = [
         ("a link that is over", "enrolment.py", '    if state != "open":\n        return _OVER.get(state, Refusal.WRONG)\n', "", "unit/test_enrolment.py", "is_not_open"),
         ("inside the network", "enrolment.py", "if not (remote or inside):", "if False:", _LINKS, "from_elsewhere"),
         ("for command lines only", "enrolment.py", "return Refusal.PINNED if pinned and by_page else None", "return None", _LINKS, "refused_to_pages"),
+        ("what device send serves, the service does not", "operations/links.py", "(link.compared if only is None else link.id != only)", "(only is not None and link.id != only)", _LINKS, "on_that_port_only"),
+        ("what the service serves, device send does not", "operations/links.py", "(link.compared if only is None else link.id != only)", "(link.compared if only is None else False)", _LINKS, "on_that_port_only"),
+        ("device send has private peers only", "service/sending.py", "admit=is_inside", "admit=lambda _: True", _SENDING, "public_peer"),
+        ("its link does not outlive it", "service/sending.py", "            links.withdraw(self._site, self._link.id)\n", "            pass\n", _SENDING, "not_left_open"),
         ("one redemption", "store/statements.py", "digest = :digest AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > :at RETURNING", "digest = :digest AND withdrawn_at IS NULL AND expires_at > :at RETURNING", _LINKS, "two_hundred"),
         ("the later of clock and last event", "operations/links.py", "return max(site.clock(), newest[0].event.at) if newest else site.clock()", "return site.clock()", _LINKS, "falls_back"),
         ("owners and admins need more than trust", "operations/links.py", "if base in _STRONG:", "if False:", _LINKS, "more_than_trust"),

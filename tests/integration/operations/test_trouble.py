@@ -66,7 +66,7 @@ def test_a_revocation_that_cannot_be_published_says_recorded(newest: House) -> N
     content = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with small_disk(folder, 1):
         for name, data in content.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
         filler = fill(newest.settings.published)
         changed = devices.revoke(newest.open(), "phone")
