@@ -109,14 +109,14 @@ def test_the_access_log_is_rotated(lock: Lock) -> None:
     older.unlink()
 
 
-def test_claims_are_for_the_owner_alone(lock: Lock) -> None:
-    """Every claim is a plain file with mode 0600."""
+def test_claims_are_written_by_the_owner_and_read_by_the_services_group(lock: Lock) -> None:
+    """Every claim is a plain file with mode 0640, in a folder whose group is the service's; others get nothing."""
     logged(lock, allow=True)
     until((lock.site.spool / "connections.json").exists, what="the list of connections")
     for name in ("in-force.json", "access.jsonl", "connections.json"):
         state = (lock.site.spool / name).lstat()
         assert stat.S_ISREG(state.st_mode)
-        assert stat.S_IMODE(state.st_mode) == 0o600
+        assert stat.S_IMODE(state.st_mode) == 0o640
 
 
 def missing(spool: Path) -> None:
