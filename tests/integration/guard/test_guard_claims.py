@@ -111,6 +111,7 @@ def test_the_access_log_is_rotated(lock: Lock) -> None:
 
 def test_claims_are_written_by_the_owner_and_read_by_the_services_group(lock: Lock) -> None:
     """Every claim is a plain file with mode 0640, in a folder whose group is the service's; others get nothing."""
+    request(lock.port, "POST", "/hello", lock.admin, body=b"{}")
     logged(lock, allow=True)
     until((lock.site.spool / "connections.json").exists, what="the list of connections")
     for name in ("in-force.json", "access.jsonl", "connections.json"):
