@@ -11,8 +11,6 @@ scripts/test makes, and Linux. Prints, never fails.
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import os
 import ssl
 import subprocess
@@ -135,10 +133,9 @@ def enrolments(served: Served, count: int) -> float:
 
 
 def redeem(port: int, shared: ssl.SSLContext, token: str, request: bytes) -> int:
-    body = json.dumps({"token": token, "csr": base64.b64encode(request).decode()}).encode()
+    headers = {"Content-Type": "application/pkcs10", "Authorization": f"Bearer {token}"}
     with Connection(port, with_context=shared) as connection:
-        headers = {"Content-Type": "application/json"}
-        return connection.request("POST", "/redeem", headers=headers, body=body).status
+        return connection.request("POST", "/redeem", headers=headers, body=request).status
 
 
 def is_open(port: int) -> bool:
@@ -179,7 +176,10 @@ def main() -> None:
         for count, served in homes.items():
             rate = enrolments(served, told.links)
             print(f"enrolments, {count:,} devices: {rate:.0f} a second, ", end="")
-            print(f"then {resident(served.process.pid):.1f} MiB resident")
+            print(f"then {resident(served.process.pid):.1f} MiB resident, ", end="")
+            until(lambda: not is_open(served.enrolment), seconds=20, what="the end of enrolment")  # noqa: B023
+            time.sleep(0.5)
+            print(f"{resident(served.process.pid):.1f} when its port is closed again")
     print(load())
 
 
