@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import importlib
+import pkgutil
 import shutil
 from pathlib import Path
 from typing import Any
 
+import cryptography
+
+import redlatch
 from redlatch import bootstrap
 from redlatch.engines.nodered import claims
 from redlatch.operations import devices, lookups, service, setup, traffic
@@ -15,7 +21,17 @@ from redlatch.operations.site import Site
 from redlatch.pki import authority, bundles, csr
 from redlatch.settings import Settings
 
-# before rights are given up: others may not read this checkout, or this Python
+
+def _loaded(package: Any) -> None:
+    """Imports all of a package before rights are given up: others may not read this checkout, or this Python."""
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not found.name.startswith(("redlatch.cli", "redlatch.store.migrations", "redlatch.__main__")):
+            with contextlib.suppress(ImportError):  # of what an extra brings
+                importlib.import_module(found.name)
+
+
+_loaded(cryptography)
+_loaded(redlatch)
 LOADED = (authority, bundles, csr, traffic, *map(codecs.lookup, ("ascii", "idna", "latin-1", "punycode")))
 
 

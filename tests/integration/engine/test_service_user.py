@@ -104,6 +104,11 @@ def home(unix_user: User, service_user: User, public_node: Path, open_folder: Pa
     (user_dir / "settings.js").write_text(f"module.exports = {{uiPort: {free_port()}}};\n")
     for path in (user_dir, user_dir / "settings.js"):
         os.chown(path, unix_user.uid, unix_user.gid)
+    # Root looks for another user's node where that user has it, not along root's own PATH.
+    own_node = unix_user.home / ".local/bin/node"
+    if not own_node.exists():
+        own_node.parent.mkdir(parents=True)
+        own_node.symlink_to(public_node)
     made = Home(settings, unix_user, service_user, public_node, user_dir)
     up(made)
     return made
