@@ -178,7 +178,7 @@ def main() -> None:
             print(f"enrolments, {count:,} devices: {rate:.0f} a second, ", end="")
             print(f"then {resident(served.process.pid):.1f} MiB resident, ", end="")
             until(lambda: not is_open(served.enrolment), seconds=20, what="the end of enrolment")  # noqa: B023
-            time.sleep(0.5)
+            time.sleep(0.5)  # it gives memory back after it has closed the port
             print(f"{resident(served.process.pid):.1f} when its port is closed again")
     print(load())
 

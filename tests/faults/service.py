@@ -52,7 +52,7 @@ FAULTS = [
         ("device send has private peers only", "service/sending.py", "admit=is_inside", "admit=lambda _: True", _SENDING, "public_peer"),
         ("its link does not outlive it", "service/sending.py", "            links.withdraw(self._site, self._link.id)\n", "            pass\n", _SENDING, "not_left_open"),
         ("one redemption", "store/statements.py", "digest = :digest AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > :at RETURNING", "digest = :digest AND withdrawn_at IS NULL AND expires_at > :at RETURNING", _LINKS, "two_hundred"),
-        ("the later of clock and last event", "operations/links.py", "return max(site.clock(), newest[0].event.at) if newest else site.clock()", "return site.clock()", _LINKS, "falls_back"),
+        ("the later of clock and last event", "operations/site.py", "return max(site.clock(), newest[0].event.at) if newest else site.clock()", "return site.clock()", _LINKS, "falls_back"),
         ("owners and admins need more than trust", "operations/links.py", "if base in _STRONG:", "if False:", _LINKS, "more_than_trust"),
         ("elsewhere needs a known certificate", "operations/links.py", "    if remote:\n        raise", "    if False:\n        raise", _LINKS, "elsewhere_needs"),
         ("trust is asked for", "operations/links.py", "if not trust_lan:", "if False:", _LINKS, "trust_is_asked"),

@@ -18,7 +18,7 @@ from redlatch.enrolment import LIFETIME, REMOTE_LIFETIME, TOKEN_BYTES, Refusal, 
 from redlatch.errors import Conflict, InvalidInput, NotFound, RedlatchError
 from redlatch.operations import devices, hosts, roles
 from redlatch.operations.machine import is_inside
-from redlatch.operations.site import Site, changing
+from redlatch.operations.site import Site, changing, latest
 from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def invite(
     if not 1 <= days <= devices.DEFAULT_DAYS:
         raise InvalidInput(f"a key cannot be good for {days} days", hint=f"from 1 to {devices.DEFAULT_DAYS}")
     with changing(site, enforced=False) as tx:
-        now = _now(site, tx)
+        now = latest(site, tx)
         tx.forget_links(now - KEPT)
         return [
             _invited(tx, one, days=days, expires=now + lifetime, remote=remote, pinned=pinned, compared=compared)
@@ -189,7 +189,7 @@ def _invited(tx: Transaction, wanted: Wanted, *, days: int, expires: datetime, *
 def list_links(site: Site) -> tuple[LinkRow, ...]:
     """All links of the last days, the newest first."""
     with site.store.read() as view:
-        return view.links(_now(site, view) - KEPT)
+        return view.links(latest(site, view) - KEPT)
 
 
 def get(site: Site, number: int) -> LinkRow:
@@ -201,7 +201,7 @@ def get(site: Site, number: int) -> LinkRow:
 def open_links(site: Site) -> tuple[LinkRow, ...]:
     """Links that can still be redeemed."""
     with site.store.read() as view:
-        now = _now(site, view)
+        now = latest(site, view)
         return tuple(one for one in view.links(now) if state(one, now) == "open")
 
 
@@ -217,7 +217,7 @@ def state(link: LinkRow, now: datetime) -> str:
 def withdraw(site: Site, number: int) -> LinkRow:
     """Ends a link before anybody uses it. Errors: NotFound, Conflict (used or over)."""
     with changing(site, enforced=False) as tx:
-        tx.withdraw_link(number, _now(site, tx))
+        tx.withdraw_link(number, latest(site, tx))
         link = _by_number(tx, number)
         tx.record("link.withdrawn", link=number, name=link.name)
     return link
@@ -233,7 +233,7 @@ def look(site: Site, token: str, *, peer: str, by_page: bool, only: int | None =
         if link is not None and (link.compared if only is None else link.id != only):
             link = None  # what is served elsewhere is unknown here
         reason = refusal(
-            None if link is None else _link(link, _now(site, view)), inside=is_inside(peer), by_page=by_page
+            None if link is None else _link(link, latest(site, view)), inside=is_inside(peer), by_page=by_page
         )
     if reason is not None or link is None:
         raise LinkRefused(reason or Refusal.WRONG)
@@ -268,11 +268,11 @@ def redeem(
     )  # whoever is refused waits for nobody and holds up nobody
     order = devices.order(site, key_kind=key_kind, csr=csr)
     with changing(site) as tx:
-        number = tx.redeem_link(digest(token), _now(site, tx), used_from=peer)
+        number = tx.redeem_link(digest(token), latest(site, tx), used_from=peer)
         if number is None:
             link = tx.link_by_digest(digest(token))
             raise LinkRefused(
-                refusal(None if link is None else _link(link, _now(site, tx)), inside=True, by_page=False)
+                refusal(None if link is None else _link(link, latest(site, tx)), inside=True, by_page=False)
                 or Refusal.WRONG
             )
         link = _by_number(tx, number)
@@ -299,7 +299,7 @@ def redeem(
 def confirmed(site: Site, number: int) -> None:
     """Records, once, that the page of a redeemed link said that it holds its key."""
     with changing(site, enforced=False) as tx:
-        if tx.confirm_link(number, _now(site, tx)):
+        if tx.confirm_link(number, latest(site, tx)):
             link = _by_number(tx, number)
             tx.record("link.confirmed", link=number, name=link.name, fingerprint=link.fingerprint)
 
@@ -314,12 +314,6 @@ def _by_number(view: Reader, number: int) -> LinkRow:
     if link is None:
         raise NotFound(f"there is no link {number}", hint="redlatch device links shows all of them")
     return link
-
-
-def _now(site: Site, view: Reader) -> datetime:
-    """The later of the clock and the newest audit event: a clock that falls back opens no link again."""
-    newest = view.audit_before(None, 1)
-    return max(site.clock(), newest[0].event.at) if newest else site.clock()
 
 
 def _link(row: LinkRow, now: datetime) -> tuple[str, bool, bool]:

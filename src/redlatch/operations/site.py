@@ -21,7 +21,7 @@ from redlatch.settings import Settings
 if TYPE_CHECKING:
     from redlatch.operations.publishing import Force
     from redlatch.pki.authority import Authority
-    from redlatch.store import Store, Transaction
+    from redlatch.store import Reader, Store, Transaction
 
 LOCK_SECONDS = 10.0
 CLOCK_TOLERANCE = timedelta(hours=1)
@@ -211,6 +211,12 @@ def changing(site: Site, *, enforced: bool = True) -> Iterator[Transaction]:
         yield tx
         if enforced:  # the snapshot tells the time of the newest event, so every change is a new version of it
             tx.touch()
+
+
+def latest(site: Site, view: Reader) -> datetime:
+    """The later of the clock and the newest audit event: a clock that falls back revives no link and no key."""
+    newest = view.audit_before(None, 1)
+    return max(site.clock(), newest[0].event.at) if newest else site.clock()
 
 
 def set_config(tx: Transaction, **changes: Any) -> Config:

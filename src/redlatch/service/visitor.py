@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redlatch.operations import roles
-from redlatch.operations.site import Site
+from redlatch.operations.site import Site, latest
 
 if TYPE_CHECKING:
     from redlatch.store import Certificate, Device
@@ -41,8 +41,8 @@ def visitor(site: Site, der: bytes | None) -> Visitor | None:
     """
     if der is None:
         return None
-    now = site.clock()
     with site.store.read() as view:
+        now = latest(site, view)
         found = view.certificate(hashlib.sha256(der).hexdigest())
         if found is None or found.revoked_at is not None or not found.not_before <= now <= found.not_after:
             return None

@@ -471,6 +471,18 @@ def test_openssl_itself_sees_no_tls_below_what_is_promised(ground: Ground) -> No
 # --- who stands behind a certificate
 
 
+def test_a_clock_that_falls_back_revives_no_key(ground: Ground) -> None:
+    """An ended key stays ended: the newest audit event is the earliest that it can be."""
+    from redlatch.service.visitor import visitor
+
+    site = ground.site
+    issued = devices.add(site, "Ada's laptop", role="owner", days=1)
+    der = ssl.PEM_cert_to_DER_cert(certificate_pem(issued.certificate).decode())
+    assert visitor(site, der) is not None
+    devices.add(replace(site, clock=lambda: datetime.now(UTC) + timedelta(days=2)), "Lamp")
+    assert visitor(site, der) is None
+
+
 def test_a_visitor_is_who_the_store_says_now(ground: Ground) -> None:
     from redlatch.service.visitor import visitor
 
@@ -495,7 +507,7 @@ def test_a_visitor_is_who_the_store_says_now(ground: Ground) -> None:
     assert not found.may_see
     assert visitor(site, None) is None
     assert visitor(site, der + b"x") is None
-    for moment in (timedelta(days=366), timedelta(days=-1)):
+    for moment in (timedelta(days=366), timedelta(days=367)):
         later = replace(site, clock=lambda moment=moment: datetime.now(UTC) + moment)
         assert visitor(later, der) is None
     second = devices.renew(site, "Ada's laptop")
