@@ -225,8 +225,8 @@ def test_root(at: Enrolling) -> None:
 def test_expired(at: Enrolling, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its end a link is refused, and says so."""
     token = at.invite(name, seconds=30)
-    later, real = at.site.clock() + timedelta(seconds=31), links._now
-    monkeypatch.setattr(links, "_now", lambda site, view: max(real(site, view), later))
+    later, real = at.site.clock() + timedelta(seconds=31), links.latest
+    monkeypatch.setattr(links, "latest", lambda site, view: max(real(site, view), later))
     answer = at.redeem(token)
     assert (answer.status, answer.json()["error"]) == (410, "expired")
     assert name not in names(at)
