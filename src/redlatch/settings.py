@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SYSTEM_HOME = Path("/var/lib/redlatch")
@@ -52,6 +52,11 @@ class Settings:
     def spool(self) -> Path:
         """The one folder that Node-RED's user may write: the guard's claims."""
         return self.home / "spool"
+
+    @property
+    def gateway(self) -> Settings:
+        """The places of the gateway: a home of its own in this one, with `published` and `spool`."""
+        return replace(self, home=self.home / "gateway")
 
     @property
     def look_up(self) -> Path:

@@ -1,0 +1,1 @@
+"""The engine in front of Node-RED: HAProxy, driven by the same snapshot."""
