@@ -17,26 +17,29 @@ MAX_TARGET: Final = 8192
 # some servers) and with only those percent-encodings that no decoder turns into a letter, dot or slash: the
 # space and bytes of UTF-8 text.
 # Unambiguous: a nested repetition took two seconds for a path of 25 letters.
-_SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%20|%[89A-Fa-f][0-9A-Fa-f])+"
-_CANONICAL: Final = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?", re.ASCII)
-_DOTS: Final = re.compile(r"/\.\.?(?:/|$)")
+# Without groups that only some engines know: HAProxy is handed the same text.
+_SEGMENT: Final = r"([A-Za-z0-9._~!$&'()*+,=:@-]|%20|%[89A-Fa-f][0-9A-Fa-f])+"
+CANONICAL: Final = rf"^/({_SEGMENT}(/{_SEGMENT})*/?)?$"
+DOTS: Final = r"/\.\.?(/|$)"
+_CANONICAL: Final = re.compile(CANONICAL, re.ASCII)
+_DOTS: Final = re.compile(DOTS)
 _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 
 # What Node-RED's editor, and the sidebar in it, reads with GET (editor-api of 4.1 and 5.0), below httpAdminRoot.
-_EDITOR_FILES: Final = frozenset(
+EDITOR_FILES: Final = frozenset(
     {
         "/", "/comms", "/favicon.ico", "/flows", "/flows/state", "/icons", "/nodes", "/plugins",
         "/plugins/messages", "/projects", "/settings", "/settings/user", "/theme", "/auth/login", "/diagnostics",
         "/redlatch/state",
     }
 )  # fmt: skip
-_EDITOR_FOLDERS: Final = (
+EDITOR_FOLDERS: Final = (
     "/red/", "/vendor/", "/core/", "/icons/", "/locales/", "/theme/", "/types/", "/resources/", "/debug/view/",
     "/nodes/", "/flow/", "/library/", "/context/", "/credentials/", "/projects/",
 )  # fmt: skip
 # First segments that the editor's API, the core nodes and the sidebar own, read or written: nothing else ever
 # takes them over.
-_EDITOR_SEGMENTS: Final = frozenset(
+EDITOR_SEGMENTS: Final = frozenset(
     {
         "auth", "comms", "context", "core", "credentials", "debug", "diagnostics", "favicon.ico", "flow", "flows",
         "icons", "inject", "library", "locales", "nodes", "plugins", "projects", "red", "redlatch", "resources",
@@ -45,7 +48,7 @@ _EDITOR_SEGMENTS: Final = frozenset(
 )  # fmt: skip
 # Routes of the dashboard's nodes that belong to the editor (@flowfuse/node-red-dashboard: POST .../:id/clear, and
 # PATCH /dashboard/api/v1/:id/flows, which deploys).
-_EDITOR_PREFIXES: Final = ("/dashboard/api", "/dashboard/chart")
+EDITOR_PREFIXES: Final = ("/dashboard/api", "/dashboard/chart")
 
 
 def is_target(target: str) -> bool:
@@ -87,8 +90,8 @@ def is_editors(path: str, admin_root: str | None) -> bool:
         return True
     return (
         path == "/"
-        or path.split("/", 2)[1] in _EDITOR_SEGMENTS
-        or any(below(path, prefix) for prefix in _EDITOR_PREFIXES)
+        or path.split("/", 2)[1] in EDITOR_SEGMENTS
+        or any(below(path, prefix) for prefix in EDITOR_PREFIXES)
     )
 
 
@@ -100,7 +103,7 @@ def classify(target: str, *, websocket: bool, admin_root: str | None, areas: Are
     if admin_root is not None and is_editors(path, admin_root):
         # What only reads is known in its own case and below the root in its own case alone
         inner = (path if admin_root == "/" else path[len(admin_root) :] or "/") if below(path, admin_root) else ""
-        reads = inner == "/comms" if websocket else inner in _EDITOR_FILES or inner.startswith(_EDITOR_FOLDERS)
+        reads = inner == "/comms" if websocket else inner in EDITOR_FILES or inner.startswith(EDITOR_FOLDERS)
         return Area.EDITOR_READ if reads else Area.EDITOR
     return _of_flows(path, areas, websocket=websocket)
 

@@ -14,8 +14,12 @@ class Reason(NamedTuple):
     next: str
 
 
+def reasons() -> dict[str, Reason]:
+    """All of them, by code; "ok" is one."""
+    data = resources.files("redlatch.engines.nodered").joinpath("guard/reasons.json").read_bytes()
+    return {code: Reason(one["text"], one["next"]) for code, one in json.loads(data).items()}
+
+
 def reason(code: str) -> Reason:
     """The words for a decision's reason; the code itself for one that has none."""
-    data = resources.files("redlatch.engines.nodered").joinpath("guard/reasons.json").read_bytes()
-    found = json.loads(data).get(code, {})
-    return Reason(str(found.get("text", code)), str(found.get("next", "")))
+    return reasons().get(code, Reason(code, ""))
