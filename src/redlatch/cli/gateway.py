@@ -12,7 +12,7 @@ import click
 from redlatch.cli.device import print_force
 from redlatch.cli.framework import PATH, LazyGroup, command
 from redlatch.cli.session import Session
-from redlatch.errors import PassphraseNeeded
+from redlatch.errors import NotSetUp, PassphraseNeeded
 from redlatch.policy.model import MODES
 
 if TYPE_CHECKING:
@@ -269,4 +269,7 @@ def run(session: Session) -> None:
     """
     from redlatch.engines.haproxy import process
 
-    process.run(session.settings.gateway)
+    place = session.settings.gateway
+    if not place.published.is_dir():
+        raise NotSetUp(f"no gateway is set up in {session.settings.home}", hint="run: redlatch gateway up --help")
+    process.run(place)

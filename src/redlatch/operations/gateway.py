@@ -134,6 +134,8 @@ def _bind(site: Site, plan: Plan) -> bool:
     """Puts redlatch's lines into settings.js of the Node-RED on this machine; whether it must be restarted for
     it.
     """
+    if plan.node_red is None:
+        return False
     raise NotImplementedError
 
 
