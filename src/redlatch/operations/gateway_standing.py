@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT: Final = 500
 _ENOUGH: Final = 5
+_MANY: Final = 20
 WAYS_OUT: Final = (
     "set the DNS record to DNS only (Cloudflare: the grey cloud): devices then reach this machine by themselves",
     "use a tunnel that passes TCP on and leaves TLS alone, so that the gateway ends TLS",
@@ -227,6 +228,14 @@ def ending_tls(entries: Sequence[claims.Access], gateway: Gateway) -> str:
     """What there is to say when a proxy in front seems to end TLS: connections come from such a proxy, and not
     one of them brings a certificate. "" where nothing speaks for it.
     """
+    if gateway.trusted_proxies and not gateway.accept_proxy and len(entries) >= _MANY:
+        # whom such a proxy speaks for is what the log says, so it cannot be told which of them came through it
+        if not any(one.fingerprint for one in entries):
+            return (
+                f"none of the last {len(entries)} connections brought a certificate, and a proxy is trusted to say who "
+                "comes: it seems to end TLS itself, and then no device's certificate arrives here"
+            )
+        return ""
     trusted = compiled(parse(one) for one in gateway.trusted_proxies)
     known = (BUILTIN["cloudflare"], trusted)
     through = [one for one in entries if any(network.contains(one.address) for network in known)]

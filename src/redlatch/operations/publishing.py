@@ -37,13 +37,16 @@ _ALL = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Force:
-    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen."""
+    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen; `by`
+    is whose word it is that it is in force.
+    """
 
     version: int
     state: str  # recorded | published | in-force
     closed: int | None = None
     ms: float | None = None
     note: str = ""
+    by: str = "Node-RED"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -153,6 +156,7 @@ def _together(reached: list[Force]) -> Force:
         closed=sum(one.closed or 0 for one in reached) if any(one.closed is not None for one in reached) else None,
         ms=max(times) if times else None,
         note="; ".join(one.note for one in reached if one.note),
+        by=" and ".join(dict.fromkeys(one.by for one in reached)),
     )
 
 
@@ -266,20 +270,22 @@ def is_whole(settings: Settings) -> bool:
 
 
 def _await(engine: Engine, version: int, expected: str, deadline: float) -> Force:
+    by = engine.by
     if not engine.is_on:
-        return Force(version, "published", note=engine.off)
+        return Force(version, "published", note=engine.off, by=by)
     claim = running(engine)
     if claim is None:
-        return Force(version, "published", note=engine.idle)
+        return Force(version, "published", note=engine.idle, by=by)
     while claim is not None and time.monotonic() < deadline:
         if claim.version > version:  # a later change overtook this one, which it contains
-            return Force(version, "in-force")
+            return Force(version, "in-force", by=by)
         if claim.version == version and claim.digest == expected:
-            return Force(version, "in-force", closed=claim.closed, ms=claim.ms)
+            return Force(version, "in-force", closed=claim.closed, ms=claim.ms, by=by)
         time.sleep(0.005)
         claim = running(engine)
     note = f"{engine.word} has not confirmed it within {IN_FORCE_SECONDS:.0f} s"
-    return Force(version, "published", note=f"{note}: {claim.problem}" if claim and claim.problem else note)
+    problem = f": {claim.problem}" if claim and claim.problem else ""
+    return Force(version, "published", note=note + problem, by=by)
 
 
 def running(engine: Engine) -> claims.InForce | None:

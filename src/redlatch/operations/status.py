@@ -58,7 +58,7 @@ def status(site: Site, environ: Mapping[str, str]) -> Status:
     for one in found:
         if one.is_gateway:
             stands = gateway_standing.standing(site, environ)
-            warnings += stands.warnings
+            warnings += [*(f"not locked: {one}" for one in stands.open_at), *stands.warnings]
             locked = locked and stands.locked
         elif config.target is not None:
             locked = _is_locked(site, config, config.target, environ, warnings) and locked

@@ -27,10 +27,11 @@ _BEHIND: Final = "behind a proxy, a tunnel (cloudflared), Docker or a router's h
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last connections (at most 500) by the addresses they came from, refused ones too."""
+    """The last connections (at most 500) by the addresses they came from, refused ones too; `by` is whose word it is."""
 
     connections: int = 0
     addresses: Mapping[str, int] = field(default_factory=dict)
+    by: str = "Node-RED"
 
     @property
     def everybody(self) -> str | None:
@@ -71,7 +72,8 @@ def seen(site: Site) -> Seen:
         entries = []
     numbers = [number for one in entries if (number := peer_number(one.address)) is not None]
     counted = Counter(shown(version, value, value) for version, value in numbers)
-    return Seen(len(numbers), dict(counted.most_common()))
+    speakers = [one.by for one in engines.configured(site.settings, site.config())]
+    return Seen(len(numbers), dict(counted.most_common()), " and ".join(speakers) or "Node-RED")
 
 
 def sentence(found: Seen) -> str | None:
@@ -80,7 +82,7 @@ def sentence(found: Seen) -> str | None:
     if address is None:
         return None
     return (
-        f"all of the last {found.connections} connections came from {address} (Node-RED's word): {_BEHIND} "
+        f"all of the last {found.connections} connections came from {address} ({found.by}'s word): {_BEHIND} "
         "everybody seems to come from one address, and then networks tell nobody apart"
     )
 
@@ -93,7 +95,7 @@ def cautions(name: str, network: Network, found: Seen) -> tuple[str, ...]:
         said.append(f"{name} holds every address there is of IPv4 or IPv6: that is everybody")
     if address is not None and network.contains(address):
         said.append(
-            f"all of the last {found.connections} connections came from {address} (Node-RED's word), which is in "
+            f"all of the last {found.connections} connections came from {address} ({found.by}'s word), which is in "
             f"{name}: it may stand for everybody"
         )
     if network.overlaps(_LOOPBACK):
