@@ -216,8 +216,9 @@ def down(session: Session, yes: bool) -> None:
 
     site = session.site()
     out = session.out
+    removed = operation.down_plan(site)
     out.line("This will be removed:", style="strong")
-    for one in operation.down_plan(site):
+    for one in removed:
         out.line(f"- {one}", indent=2)
     out.line("Node-RED is open again then: whoever reaches its port gets in.", style="bad")
     session.confirm("Do this?", yes=yes)
