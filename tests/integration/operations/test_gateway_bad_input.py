@@ -58,7 +58,7 @@ def test_a_senseless_call_changes_nothing(
 
 
 def test_a_port_that_is_taken_is_refused_with_who_has_it(gate: Gate) -> None:
-    """The process that holds the port is named, whether it listens on that address or on all; a free one serves."""
+    """The process that holds the port is named, whether it listens on that address or on all."""
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         for listen in (f":{port}", f"127.0.0.1:{port}"):
