@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from redlatch.engines.haproxy import pages, questions
+from redlatch.engines.haproxy.compile import BITS
 from redlatch.engines.haproxy.model import Gateway, Upstream, listener
 from redlatch.errors import InvalidInput
 from redlatch.policy import paths
@@ -24,9 +25,6 @@ _NAME: Final = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.:\[\]-]+", re.ASCII)
 _SECRET: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REGEX_SPECIAL: Final = re.compile(r"([.^$*+?()\[\]{}|\\])")
-# Clients' own headers that Node-RED would take for ours. Names with other characters than letters, digits and `-`
-# (x_redlatch_user is the same to some programs) are taken out by http-restrict-req-hdr-names.
-IDENTITY: Final = "x-redlatch-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,8 @@ def render(snapshot: Snapshot | None, gateway: Gateway, secret: str, places: Pla
         raise InvalidInput("the secret between gateway and Node-RED is no 64 hex digits")
     lines = [*_global(places), *_defaults(places), *_frontend(snapshot, gateway, secret, places)]
     lines += [line for number, one in enumerate(gateway.upstreams) for line in _backend(number, one)]
+    if snapshot is not None:
+        lines += questions.refuse(snapshot, places.folder)
     lines += [*_counters(), *_metrics(gateway, places)]
     files = {"haproxy.cfg": ("\n".join(lines) + "\n").encode("ascii"), **pages.files(places.folder)}
     return files | _lists(snapshot, gateway)
@@ -79,7 +79,7 @@ def _defaults(places: Places) -> list[str]:
         "    mode http",
         "    log global",
         "    option logasap",  # a websocket is told when it opens, so that it can be found and cut
-        "    option http-restrict-req-hdr-names delete",
+        "    option http-restrict-req-hdr-names delete",  # x_redlatch_user is the same to some programs
         "    retries 2",
         "    timeout connect 3s",
         "    timeout client 60s",
@@ -100,9 +100,8 @@ def _frontend(snapshot: Snapshot | None, gateway: Gateway, secret: str, places: 
     lines += [f"    {line}" for line in questions.log_format()]
     if gateway.accept_proxy:
         lines.append(f"    tcp-request connection expect-proxy layer4 if {{ src -f {folder}/trusted.lst }}")
-    asked = questions.refuse_all(folder) if snapshot is None else questions.ask(snapshot, folder)
+    asked = questions.refuse_all() if snapshot is None else questions.ask(snapshot, folder, secret)
     lines += [f"    {line}" for line in asked]
-    lines += [f"    {line}" for line in _to_node_red(secret)]
     if snapshot is not None and (origins := _origins(snapshot)):
         # Beside what Node-RED says itself: both hold
         lines.append(
@@ -138,25 +137,6 @@ def _sockets(entry: str, ipv6: bool) -> list[str]:
     return [f"0.0.0.0:{port}", *([f"[::]:{port} v6only"] if ipv6 else [])]
 
 
-def _to_node_red(secret: str) -> list[str]:
-    """What goes to Node-RED with a request that is let in."""
-    of_device = "{ var(txn.row) -m found }"
-    permitted = "!{ var(txn.permission) -m str -- - }"
-    return [
-        "http-request del-header " + IDENTITY + " -m beg",
-        "http-request del-header Forwarded",
-        "http-request set-header X-Forwarded-For %[var(txn.peer)]",
-        "http-request set-header X-Forwarded-Proto https",
-        "http-request set-header X-Forwarded-Host %[req.fhdr(host)]",
-        f"http-request set-header {IDENTITY}secret {secret}",
-        f"http-request set-header {IDENTITY}device %[var(txn.row),field(3,|)] if is_device {of_device}",
-        f"http-request set-header {IDENTITY}role %[var(txn.who_role),bytes(2)] if is_device {of_device}",
-        f"http-request set-header {IDENTITY}user %[var(txn.row),field(5,|)] if is_device {of_device}",
-        f"http-request set-header {IDENTITY}user anyone unless is_device",
-        f"http-request set-header {IDENTITY}permission %[var(txn.permission)] if {permitted}",
-    ]
-
-
 def _choice(upstreams: Sequence[Upstream], folder: Path) -> list[str]:
     """The most particular first: host and path, host, path, any."""
     lines = []
@@ -166,7 +146,7 @@ def _choice(upstreams: Sequence[Upstream], folder: Path) -> list[str]:
     for number, one in order:
         conditions = []
         if one.host is not None:
-            conditions.append(f"{{ var(txn.hostname) -m str -f {folder}/upstream{number}-host.lst }}")
+            conditions.append(f"{{ var(sess.hostname) -m str -f {folder}/upstream{number}-host.lst }}")
         if one.path is not None:
             conditions.append(f"{{ var(txn.spath) -m beg -f {folder}/upstream{number}-path.lst }}")
         lines.append(f"use_backend node-red{number}" + (f" if {' '.join(conditions)}" if conditions else ""))
@@ -235,6 +215,7 @@ def _lists(snapshot: Snapshot | None, gateway: Gateway) -> dict[str, bytes]:
         ),
         "origins.lst": _lines(_origins(snapshot)),
         "uncanonical.lst": _lines([paths.UNCANONICAL]),
+        "methods.map": _lines(f"{method} {bit}" for method, bit in BITS.items()),
         **_editor(snapshot.admin_root),
         "websockets.lst": _lines(_canonical(areas.websockets)),
         **_endpoints(areas.http_in),
