@@ -49,6 +49,8 @@ KINDS: Mapping[str, str] = {
     "service.changed": "where console and enrolment listen, or their certificate, was changed",
     "node-red.adopted": "the lock was put on a Node-RED",
     "node-red.released": "the lock was taken off a Node-RED",
+    "gateway.put-up": "the gateway was put in front of Node-RED, or told something else",
+    "gateway.taken-down": "the gateway in front of Node-RED was taken away",
 }
 
 _DOMAIN = b"redlatch audit event 1\0"

@@ -17,6 +17,7 @@ from redlatch.settings import Settings
 from redlatch.store import Store
 
 if TYPE_CHECKING:
+    from redlatch.operations import gateway, gateway_plan
     from redlatch.operations.setup import Plan
 
 LOOK_UP_SECONDS = 20.0
@@ -108,6 +109,33 @@ def prepare_site(
 
     settings = plan.settings
     return setup.prepare(
+        plan,
+        actor=actor,
+        clock=clock,
+        passphrase=passphrase,
+        protect=protect,
+        create=lambda: Store.create(
+            settings.database, site_uuid=str(uuid.uuid4()), now=clock(), owner=own_user(settings)
+        ),
+        open_=lambda: Store.open(settings.database),
+    )
+
+
+def put_gateway_up(
+    plan: gateway_plan.Plan,
+    *,
+    actor: str,
+    clock: Callable[[], datetime] = now,
+    passphrase: Callable[[], bytes] = no_passphrase,
+    protect: bool = False,
+) -> tuple[Site, gateway.Up]:
+    """Carries out a plan of `redlatch gateway up`; see operations.gateway.put_up."""
+    import uuid
+
+    from redlatch.operations import gateway
+
+    settings = plan.settings
+    return gateway.put_up(
         plan,
         actor=actor,
         clock=clock,

@@ -107,6 +107,10 @@ class Person:
             (r"not_after=\d+", "not_after=UNIX"),
             (r'"(version|recorded|published)": \d+', r'"\1": N'),
             (r"\bversion \d+", "version N"),
+            (r"\bHAProxy \d+\.\S+", "HAProxy VERSION"),
+            (r"(?m)^(haproxy +)\d+\.\S+", r"\1VERSION"),
+            (r'"haproxy": "[^"]*"', '"haproxy": "VERSION"'),
+            (r'[^\s"]*/bin/(?:redlatch|python\S* -m redlatch) --home', "redlatch --home"),
             (rf"\b{re.escape(host)}\b", "HOST"),
             (r"\bdaemon\b" if AS_SOMEBODY else rf"\b{re.escape(_me())}\b", "PERSON"),
         ):

@@ -303,9 +303,9 @@ def print_force(out: Output, force: Force) -> None:
         out.line(f"{force.state}{note}", style="warn")
     elif force.closed and force.ms is not None:
         many = "1 connection" if force.closed == 1 else f"{force.closed} connections"
-        out.line(f"in force, says Node-RED: {many} closed {force.ms:.0f} ms later{note}", style="good")
+        out.line(f"in force, says {force.by}: {many} closed {force.ms:.0f} ms later{note}", style="good")
     else:
-        out.line(f"in force, says Node-RED{note}", style="good")
+        out.line(f"in force, says {force.by}{note}", style="good")
 
 
 def device_document(one: Device) -> dict[str, Any]:

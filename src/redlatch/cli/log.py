@@ -1,4 +1,4 @@
-"""`redlatch log`: who came in and who was refused, by Node-RED's own word."""
+"""`redlatch log`: who came in and who was refused, by the word of Node-RED and of the gateway."""
 
 from __future__ import annotations
 
@@ -27,18 +27,25 @@ if TYPE_CHECKING:
 def log(session: Session, follow: bool, lines: int) -> None:
     """Show who came in and who was refused.
 
-    It is Node-RED's word: whoever writes flows there could write this log too.
+    It is Node-RED's word: whoever writes flows there could write this log too. With a gateway in front its log is
+    shown too, merged by time.
     """
-    from redlatch.engines.nodered import claims
+    from redlatch.operations import engines, traffic
 
     site = session.site()
-    uid = site.target().uid
+    by = engines.required(site)
     names = _Names(site)
-    entries = claims.read_access(site.settings, uid, limit=lines)
+    entries = traffic.accesses(site, lines)
     out = session.out
     if not follow:
-        out.document({"claimed_by": site.target().user, "entries": [_document(one, names) for one in entries]})
-    out.line(f"by the word of Node-RED's user {site.target().user}:", style="faint")
+        out.document(
+            {
+                "claimed_by": " and ".join(one.user for one in by),
+                "entries": [_document(one, names) for one in entries],
+            }
+        )
+    whose = [f"{'the gateway' if one.is_gateway else 'Node-RED'}'s user {one.user}" for one in by]
+    out.line(f"by the word of {' and '.join(whose)}:", style="faint")
     for one in entries:
         _print(session, one, names, follow=follow)
     if not follow:
@@ -51,7 +58,7 @@ def log(session: Session, follow: bool, lines: int) -> None:
         time.sleep(0.5)
         return True
 
-    for one in claims.follow_access(site.settings, uid, wait=wait):
+    for one in traffic.follow(site, wait=wait):
         _print(session, one, names, follow=True)
 
 

@@ -44,12 +44,12 @@ def prove(session: Session, wait: int) -> None:
     from redlatch.operations import reach
 
     site = session.site()
-    target = site.target()
+    host, port = _door(site)
     deadline = time.monotonic() + wait
-    while not probe.is_listening(_HERE, target.listen_port):
+    while not probe.is_listening(host, port):
         if time.monotonic() >= deadline:
             raise NotProven(
-                f"nothing listens on port {target.listen_port}",
+                f"nothing listens on port {port}",
                 hint="start Node-RED, then run redlatch prove again",
             )
         time.sleep(0.2)
@@ -60,15 +60,13 @@ def prove(session: Session, wait: int) -> None:
                 "GET",
                 knock.path,
                 device=name if knock.with_key else None,
-                address=_HERE,
-                host=_HERE,
+                address=host,
+                host=host,
                 websocket=knock.websocket,
             )
             return reach.explain(site, asked).decision.allow
 
-        proofs = probe.prove(
-            _HERE, target.listen_port, admin_root=site.config().admin_root, identity=identity, admits=admits
-        )
+        proofs = probe.prove(host, port, admin_root=site.config().admin_root, identity=identity, admits=admits)
     out = session.out
     if all(one.ok for one in proofs):
         out.document({"ok": True, "proofs": [asdict(one) for one in proofs]})
@@ -82,6 +80,17 @@ def prove(session: Session, wait: int) -> None:
             "; ".join(f"{one.what} with {one.key}: {one.seen} instead of {one.expected}" for one in wrong),
             hint="was Node-RED restarted since `redlatch up`? redlatch status says what is wrong",
         )
+
+
+def _door(site: Site) -> tuple[str, int]:
+    """Where devices come in on this machine: at the gateway where there is one, else at Node-RED itself."""
+    from redlatch.engines.haproxy.model import listener
+
+    config = site.config()
+    if config.gateway is not None:
+        host, port = listener(config.gateway.listen[0])
+        return host or _HERE, port
+    return _HERE, site.target().listen_port
 
 
 @contextmanager

@@ -18,6 +18,7 @@ COMMANDS = {
     "up": ("redlatch.cli.up:up", "lock a Node-RED: only devices with a key get in"),
     "down": ("redlatch.cli.down:down", "take the lock off again"),
     "status": ("redlatch.cli.status:status", "show whether it is locked, and what needs attention"),
+    "gateway": ("redlatch.cli.gateway:gateway", "put HAProxy in front of Node-RED, with the same lock"),
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
     "serve": ("redlatch.cli.serve:serve", "serve the console, and the pages by which devices get keys"),
     "notify": ("redlatch.cli.notify:notify", "who is told what ends soon"),

@@ -19,14 +19,20 @@ _STRANGERS = {
     "explain": "get a page that says why",
     "auto": "get a page that says why in private networks, elsewhere nothing",
 }
+_SPEAKERS = {
+    ("node-red",): "Node-RED",
+    ("gateway",): "the gateway",
+    ("node-red", "gateway"): "Node-RED or the gateway, whichever lags",
+}
 
 
 @command("status", "redlatch status", "redlatch status --json")
 def status(session: Session) -> None:
     """Show whether it is locked, and what needs attention.
 
-    "Locked" is said only after Node-RED's settings were loaded, as its user, with the guard in them. What is in
-    force is Node-RED's own word.
+    "Locked" is said only after Node-RED's settings were loaded, as its user, with the guard in them, or when "
+    "nobody
+    gets past the gateway. What is in force is Node-RED's own word, or the gateway's.
     """
     from redlatch.operations.status import status as operation
 
@@ -42,7 +48,7 @@ def status(session: Session) -> None:
         [
             ("address", found.url),
             ("also called", ", ".join(found.hosts)),
-            ("settings", found.settings_file),
+            *([("settings", found.settings_file)] if found.settings_file is not None else []),
             ("strangers", _STRANGERS[found.mode]),
             ("devices", str(found.devices)),
             *([("without a key", _keyless(found))] if found.keyless else []),
@@ -50,9 +56,9 @@ def status(session: Session) -> None:
             ("published", "nothing" if found.published is None else f"version {found.published}"),
             (
                 "in force",
-                "Node-RED does not run, or says nothing"
+                f"{_SPEAKERS[found.engines]} does not run, or says nothing"
                 if found.in_force is None
-                else f"version {found.in_force}, says Node-RED",
+                else f"version {found.in_force}, says {_SPEAKERS[found.engines]}",
             ),
             ("server key", "none" if end is None else f"good until {day(end)}"),
         ]

@@ -28,7 +28,7 @@ def is_of_before(settings: Settings) -> bool:
         return False
 
 
-def bring(settings: Settings, target: Target) -> list[str]:
+def bring(settings: Settings, target: Target | None) -> list[str]:
     """Gives folders and files the owners and modes of this redlatch, and moves what lies elsewhere by now; in
     words what was changed. Owners only as root: without it there is one user only. FileProblem.
     """
@@ -37,7 +37,8 @@ def bring(settings: Settings, target: Target) -> list[str]:
     if own is None or os.geteuid() != 0:
         return []
     changed = give(settings.authority, Rights(own, folders=0o700, files=0o600), whose=(0, own.uid))
-    changed += publish.bring(settings, target.uid, target.gid)
+    if target is not None:
+        changed += publish.bring(settings, target.uid, target.gid)
     if not changed and not moved:
         return []
     return [f"gave {changed} files and folders to the users they belong to: {settings.user} publishes by now"]

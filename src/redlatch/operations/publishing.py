@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from redlatch.engines.haproxy.model import gateway_json
 from redlatch.engines.nodered import claims, publish
 from redlatch.errors import InvalidInput, RedlatchError
-from redlatch.operations import sidebar
+from redlatch.operations import engines, sidebar
+from redlatch.operations.engines import Engine
 from redlatch.operations.site import LOCK_SECONDS, Config, Site, exclusive
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.model import Entry, Rule, Snapshot
@@ -35,13 +37,16 @@ _ALL = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Force:
-    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen."""
+    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen;
+    `by` is whose word it is that it is in force.
+    """
 
     version: int
     state: str  # recorded | published | in-force
     closed: int | None = None
     ms: float | None = None
     note: str = ""
+    by: str = "Node-RED"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,18 +98,18 @@ def repair(site: Site) -> None:
     """
     with site.store.read() as view:
         row = view.site()
-    target = Config.of(row.config).target
-    if target is None or not site.settings.published.is_dir():
-        return
-    if publish.snapshot_version(site.settings) != row.revision:
+    found = engines.engines(site.settings, Config.of(row.config))
+    if any(publish.snapshot_version(one.settings) != row.revision for one in found):
         enforce(site, patience=0)
-    elif publish.sidebar_version(site.settings) != row.revision:
+    elif any(_lists(one) and publish.sidebar_version(one.settings) != row.revision for one in found):
         with contextlib.suppress(RedlatchError), exclusive(site.settings, patience=0):
-            sidebar.write(site, target.gid)
+            for one in found:
+                _list(site, one)
 
 
 def enforce(site: Site, *, anew: bool = False, patience: float = LOCK_SECONDS) -> Force:
-    """Publishes the store's present state and waits, bounded, until the running guard says that it is in force.
+    """Publishes the store's present state to every engine and waits, bounded, until each that runs says that it is
+    in force.
 
     Never raises for what happens after the record: a full disk here does not undo a revocation, it is said. With
     `anew` nothing that is published is believed: every part is made and compared, at a cost that grows with the
@@ -112,26 +117,70 @@ def enforce(site: Site, *, anew: bool = False, patience: float = LOCK_SECONDS) -
     """
     with site.store.read() as view:
         row = view.site()
-    config = Config.of(row.config)
-    if config.target is None or not site.settings.published.is_dir():
+    found = engines.engines(site.settings, Config.of(row.config))
+    if not found:
         return Force(row.revision, "recorded", note="nothing enforces this site yet: run redlatch up")
     try:
         # Of two commands at once, the later one would remove parts that the other's snapshot still names.
         with exclusive(site.settings, patience=patience):
             site.tell(Force(row.revision, "recorded"))
-            version, data = _publish(site, config.target.gid, anew=anew)
-            site.tell(Force(version, "published"))
-            behind = _list(site, config.target.gid)
+            # what one of them cannot be told, the others still are
+            reached = [_published(site, one, row.revision, anew=anew) for one in found]
+            if all(force.state == "published" for force, _ in reached):
+                site.tell(_together([force for force, _ in reached]))
+            behind = [_list(site, one) for one in found]
     except RedlatchError as error:
         return Force(row.revision, "recorded", note=f"not published: {error.message}")
-    force = _await(site, config, version, digest(data))
-    return replace(force, note=force.note or behind)
+    deadline = time.monotonic() + IN_FORCE_SECONDS
+    waited = [
+        _await(one, force.version, expected, deadline) if force.state == "published" else force
+        for one, (force, expected) in zip(found, reached, strict=True)
+    ]
+    force = _together(waited)
+    return replace(force, note=force.note or "; ".join(one for one in behind if one))
 
 
-def _list(site: Site, group: int) -> str:
-    """Brings the sidebar's list up to date, once what counts is published; what went wrong, in words, or ""."""
+_STATES: Final = ("recorded", "published", "in-force")
+
+
+def _together(reached: list[Force]) -> Force:
+    """How far a change got where several have to hear of it: as far as with the one that lags, and which that
+    is.
+    """
+    if len(reached) == 1:
+        return reached[0]
+    times = [one.ms for one in reached if one.ms is not None]
+    return Force(
+        min(one.version for one in reached),
+        min((one.state for one in reached), key=_STATES.index),
+        closed=sum(one.closed or 0 for one in reached) if any(one.closed is not None for one in reached) else None,
+        ms=max(times) if times else None,
+        note="; ".join(one.note for one in reached if one.note),
+        by=" and ".join(dict.fromkeys(one.by for one in reached)),
+    )
+
+
+def _published(site: Site, engine: Engine, version: int, *, anew: bool) -> tuple[Force, str]:
+    """Publishes to one engine: how far it got, and the digest of what must come into force."""
     try:
-        sidebar.write(site, group)
+        version, data = _publish(site, engine, anew=anew)
+    except RedlatchError as error:
+        whom = f" to {engine.word}" if engine.is_gateway else ""
+        return Force(version, "recorded", note=f"not published{whom}: {error.message}"), ""
+    return Force(version, "published"), digest(data)
+
+
+def _lists(engine: Engine) -> bool:
+    """Whether it shows the sidebar's list: only Node-RED's editor does."""
+    return not engine.is_gateway
+
+
+def _list(site: Site, engine: Engine) -> str:
+    """Brings the sidebar's list up to date, once what counts is published; what went wrong, in words, or ""."""
+    if not _lists(engine):
+        return ""
+    try:
+        sidebar.write(site, engine.gid)
     except RedlatchError as error:
         return f"the sidebar in the editor still shows the devices as they were: {error.message}"
     return ""
@@ -147,9 +196,9 @@ class _Devices:
         return self._view.entries_below(prefix, limit)
 
 
-def _publish(site: Site, group: int, *, anew: bool) -> tuple[int, bytes]:
+def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     """Publishes what differs from what is published; the version and the head. Within `exclusive`."""
-    settings = site.settings
+    settings, group = engine.settings, engine.gid
     read = partial(publish.read_part, settings)
     files: Files = {}
     with site.store.read() as view:
@@ -163,6 +212,8 @@ def _publish(site: Site, group: int, *, anew: bool) -> tuple[int, bytes]:
             root = grow(_Devices(view), files, old=present["devices"], changed=changed, read=read)
         networks = _network_files(view, made.rules, files, None if anew else settings)
     data = head(made, devices=root, networks=networks)
+    if engine.is_gateway and config.gateway is not None:
+        publish.publish_file(settings, "gateway.json", gateway_json(config.gateway), group)
     publish.publish_snapshot(settings, data, files, group)
     if present is None:
         left = publish.parts(settings) - files.keys()
@@ -218,30 +269,30 @@ def is_whole(settings: Settings) -> bool:
     return all(read(key) is not None for key in found["networks"].values())
 
 
-def _await(site: Site, config: Config, version: int, expected: str) -> Force:
-    if config.target is None or not config.adopted:
-        return Force(version, "published", note="Node-RED is not locked: run redlatch up")
-    uid = config.target.uid
-    deadline = time.monotonic() + IN_FORCE_SECONDS
-    claim = running(site, uid)
+def _await(engine: Engine, version: int, expected: str, deadline: float) -> Force:
+    by = engine.by
+    if not engine.is_on:
+        return Force(version, "published", note=engine.off, by=by)
+    claim = running(engine)
     if claim is None:
-        return Force(version, "published", note="no guard runs yet: it counts from the next start of Node-RED on")
+        return Force(version, "published", note=engine.idle, by=by)
     while claim is not None and time.monotonic() < deadline:
         if claim.version > version:  # a later change overtook this one, which it contains
-            return Force(version, "in-force")
+            return Force(version, "in-force", by=by)
         if claim.version == version and claim.digest == expected:
-            return Force(version, "in-force", closed=claim.closed, ms=claim.ms)
+            return Force(version, "in-force", closed=claim.closed, ms=claim.ms, by=by)
         time.sleep(0.005)
-        claim = running(site, uid)
-    note = f"the guard has not confirmed it within {IN_FORCE_SECONDS:.0f} s"
-    return Force(version, "published", note=f"{note}: {claim.problem}" if claim and claim.problem else note)
+        claim = running(engine)
+    note = f"{engine.word} has not confirmed it within {IN_FORCE_SECONDS:.0f} s"
+    problem = f": {claim.problem}" if claim and claim.problem else ""
+    return Force(version, "published", note=note + problem, by=by)
 
 
-def running(site: Site, uid: int) -> claims.InForce | None:
-    """The guard's last claim, when the process that made it is alive and belongs to Node-RED's user."""
+def running(engine: Engine) -> claims.InForce | None:
+    """The engine's last claim, when the process that made it is alive and belongs to the engine's user."""
     try:
-        claim = claims.read_in_force(site.settings, uid)
-        if claim is None or Path(f"/proc/{claim.pid}").stat().st_uid != uid:
+        claim = claims.read_in_force(engine.settings, engine.uid)
+        if claim is None or Path(f"/proc/{claim.pid}").stat().st_uid != engine.uid:
             return None
     except (OSError, RedlatchError):
         return None

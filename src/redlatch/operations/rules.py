@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from redlatch.engines.haproxy.model import listener
 from redlatch.errors import Conflict, InvalidInput, NotFound, UsageError
 from redlatch.operations import machine, networks, traffic
 from redlatch.operations.publishing import Force, enforce
@@ -228,6 +229,11 @@ def check_port(config: Config, port: int) -> int:
     """The port, when it can be a second one."""
     if not 1 <= port <= 65535:
         raise InvalidInput(f"{port} is no port", hint="a number from 1 to 65535")
+    if config.gateway is not None and port in {listener(one)[1] for one in config.gateway.listen}:
+        raise Conflict(
+            f"{port} is the gateway's own port, which devices use with their certificate",
+            hint=f"choose another one, as in {port + 10 if port < 65526 else port - 10}",
+        )
     if config.target is not None and port == config.target.listen_port:
         raise Conflict(
             f"{port} is Node-RED's own port, which devices use with their certificate",

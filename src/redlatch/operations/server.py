@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
 from redlatch.files import explained, own_user, read_own, write_atomic
-from redlatch.operations import areas, layout, machine
+from redlatch.operations import areas, engines, layout, machine
+from redlatch.operations.engines import Engine
 from redlatch.operations.publishing import Force, enforce, is_whole
 from redlatch.operations.site import Config, Site, authority, changing, exclusive, set_config
 from redlatch.pki import names as pki_names
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from redlatch.pki.authority import Authority
+    from redlatch.pki.certificates import ServerPair
     from redlatch.store import Transaction
 
 # Apple and the CA/Browser Forum's limit; with a daily timer that renews, shorter is better (facts of the field:
@@ -54,22 +56,14 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
     well. With `anew` every published part of the snapshot is compared with the store, and put right; with
     `environ` (where to find Node.js) settings and flows are looked at anew for what they serve.
     """
-    target = site.target()
     config = site.config()
-    laid_out = layout.bring(site.settings, target)
-    present = published_leaf(site)
-    if config.server_files is not None:
-        pair = read_pair(*config.server_files)
-        hosts = allowed_hosts(config, pair.leaf)
-        changes = [] if pair.leaf == present else ["took over the renewed server certificate"]
-        if changes:
-            _publish_pair(site, config, pair)
-    else:
-        hosts = allowed_hosts(config, None)
-        changes = why_renew(present, hosts, site.clock())
-        if changes:
-            issue(site)
-    changes = [*laid_out, *changes]
+    found = engines.engines(site.settings, config) or engines.required(site)
+    laid_out = layout.bring(site.settings, config.target)
+    pair = read_pair(*config.server_files) if config.server_files is not None else None
+    hosts = allowed_hosts(config, pair.leaf if pair is not None else None)
+    changes = list(laid_out)
+    for engine in found:
+        changes += [one for one in _renewed(site, engine, hosts, pair) if one not in changes]
     if hosts != config.hosts:
         changes = [*changes, "host names: " + ", ".join(hosts)]
     served: dict[str, Any] = {}
@@ -85,9 +79,25 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
         raise FileProblem(
             "the published server certificate is missing or garbled", hint="run redlatch up to publish it anew"
         )
-    if anew and not is_whole(site.settings):
+    if anew and not all(is_whole(one.settings) for one in found):
         changes = [*changes, "published the list of devices and networks anew"]
     return Refreshed(tuple(changes), leaf.not_valid_after_utc, enforce(site, anew=anew))
+
+
+def _renewed(site: Site, engine: Engine, hosts: tuple[str, ...], pair: ServerPair | None) -> list[str]:
+    """Brings the certificate of one engine up to date, in words. Each has a key of its own where the site's own CA
+    issues them: what Node-RED's flows can read is not what the gateway shows.
+    """
+    present = leaf_of(engine)
+    if pair is None:
+        changes = why_renew(present, hosts, site.clock())
+        if changes:
+            issue(site, engine)
+        return changes
+    if pair.leaf == present:
+        return []
+    _publish_pair(site, engine, pair)
+    return ["took over the renewed server certificate"]
 
 
 def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
@@ -124,8 +134,9 @@ def remove_name(site: Site, host: str) -> Refreshed:
     return refresh(site, anew=False)
 
 
-def issue(site: Site) -> x509.Certificate:
-    """Issues a server certificate for the present names and addresses, with a new key, and publishes it.
+def issue(site: Site, engine: Engine) -> x509.Certificate:
+    """Issues a server certificate for the present names and addresses, with a new key, and publishes it to
+    `engine`.
 
     The key lives in memory and in the published file only.
     """
@@ -150,7 +161,7 @@ def issue(site: Site) -> x509.Certificate:
             serial=serial_hex(leaf),
             not_after=int(leaf.not_valid_after_utc.timestamp()),
         )
-    _publish_pair(site, config, ServerPair(key, leaf, ()))
+    _publish_pair(site, engine, ServerPair(key, leaf, ()))
     return leaf
 
 
@@ -197,7 +208,7 @@ def renews_by_itself(site: Site) -> bool:
     return site.settings.system and TIMER_UNIT.exists()
 
 
-def read_pair(cert: str, key: str) -> Any:
+def read_pair(cert: str, key: str) -> ServerPair:
     """A ServerPair from the operator's files. Errors: FileProblem; InvalidInput when they do not match."""
     from redlatch.pki.certificates import server_pair
 
@@ -220,21 +231,31 @@ def found_public_certificates() -> list[tuple[str, str]]:
 
 
 def published_leaf(site: Site) -> x509.Certificate | None:
-    """The server certificate that is published now, None where there is none that can be read."""
+    """The server certificate that is published now; of several engines' the one that ends first, None where one of
+    them has none that can be read.
+    """
+    found = [leaf_of(one) for one in engines.engines(site.settings, site.config())]
+    present = [one for one in found if one is not None]
+    if not present or len(present) < len(found):
+        return None
+    return min(present, key=lambda one: one.not_valid_after_utc)
+
+
+def leaf_of(engine: Engine) -> x509.Certificate | None:
+    """The server certificate that is published for one engine, None where there is none that can be read."""
     from redlatch.pki.certificates import load_certificates
 
     try:
-        return load_certificates(read_own(site.settings.published / "server.pem"))[0]
+        return load_certificates(read_own(engine.settings.published / "server.pem"))[0]
     except (OSError, RedlatchError, IndexError):
         return None
 
 
-def _publish_pair(site: Site, config: Config, pair: Any) -> None:
+def _publish_pair(site: Site, engine: Engine, pair: ServerPair) -> None:
     from redlatch.pki.certificates import server_pem
 
-    target = site.target()
     with exclusive(site.settings):
-        publish.publish_server(site.settings, server_pem(pair), target.gid)
+        publish.publish_server(engine.settings, server_pem(pair), engine.gid)
 
 
 def why_renew(leaf: x509.Certificate | None, hosts: tuple[str, ...], now: datetime) -> list[str]:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from redlatch.engines.haproxy.model import listener
 from redlatch.engines.nodered import dropin
 from redlatch.errors import InvalidInput, UsageError
-from redlatch.operations import machine
+from redlatch.operations import machine, ports
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.service_key import own_pair, renew, server_pem
 from redlatch.operations.site import LAN, LOOPBACK, Config, Service, Site, changing, set_config
@@ -30,7 +31,6 @@ __all__ = [
 UNIT: Final = "redlatch.service"
 WORDS: Final = (LOOPBACK, LAN)
 OWN: Final = ()  # server_files: back to a certificate of the site's own CA
-_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,10 @@ def _check_ports(config: Config, service: Service) -> None:
             hint="the one asks for a certificate, the other for none: name two ports",
         )
     taken = {config.port, config.open_port, config.target.listen_port if config.target else None}
+    of_gateway = {listener(one)[1] for one in config.gateway.listen} if config.gateway is not None else set()
+    for port in (service.console_port, service.enrolment_port):
+        if port in of_gateway:
+            raise InvalidInput(f"port {port} is the gateway's", hint="name another one")
     for port in (service.console_port, service.enrolment_port):
         if port in taken:
             raise InvalidInput(f"port {port} is Node-RED's", hint="name another one")
@@ -224,13 +228,6 @@ def _warnings(service: Service) -> list[str]:
         ]
         if public_ones:
             said.append(f"{which}: whoever is on the internet can knock at {', '.join(public_ones)}")
-        if port < _first_unprivileged():
+        if port < ports.first_unprivileged():
             said.append(f"{which}: only root may listen on port {port} here, and the service is not root")
     return said
-
-
-def _first_unprivileged() -> int:
-    try:
-        return int(_UNPRIVILEGED.read_text("ascii"))
-    except (OSError, ValueError):
-        return 1024

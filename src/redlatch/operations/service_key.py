@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from redlatch.engines.nodered import users
 from redlatch.errors import FileProblem, InvalidInput, RedlatchError
 from redlatch.files import own_user, read_own, write_atomic
-from redlatch.operations import machine, server
+from redlatch.operations import engines, machine, server
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Config, Service, Site, authority, changing, exclusive
 
@@ -125,7 +125,8 @@ def own_pair(site: Site, config: Config, service: Service) -> ServerPair:
 def _refuse_shared(site: Site, config: Config, key: str, pair: ServerPair) -> None:
     """A key that Node-RED's user can read lets its flows pass for the console."""
     hint = "get a certificate with a key of its own; with certbot: --cert-name redlatch-console -d HOST"
-    node_red = server.published_leaf(site)
+    engine = engines.node_red(site.settings, config)
+    node_red = server.leaf_of(engine) if engine is not None else None
     if node_red is not None and node_red.public_key() == pair.leaf.public_key():
         raise InvalidInput("this key is the one that Node-RED serves, and its flows can read it", hint=hint)
     user = users.user_by_uid(config.target.uid) if config.target is not None else None

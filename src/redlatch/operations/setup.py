@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from redlatch.engines.nodered import dropin, edit, locate, publish, scan, users
 from redlatch.engines.nodered.flows import read_flows
 from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
-from redlatch.errors import InvalidInput, NotPermitted, NotSetUp, UsageError
+from redlatch.errors import Conflict, InvalidInput, NotPermitted, NotSetUp, UsageError
 from redlatch.files import Owner, make_dir, names_in, own_user, remove_from
 from redlatch.operations import layout, machine, server
 from redlatch.operations.publishing import Force, enforce
@@ -65,6 +65,11 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         raise UsageError("--server-cert and --server-key belong together", hint="name both files")
     if options.port is not None and not 1 <= options.port <= 65535:
         raise InvalidInput(f"{options.port} is no port", hint="a number from 1 to 65535")
+    if present is not None and present.behind:
+        raise Conflict(
+            "this Node-RED stands behind the gateway already",
+            hint="redlatch gateway down takes that away first; redlatch gateway status shows it",
+        )
     user_dir, settings_file = options.user_dir, options.settings_file
     if user_dir is None and settings_file is None and present is not None and present.target is not None:
         user_dir, settings_file = Path(present.target.user_dir), Path(present.target.settings_file)
@@ -203,29 +208,18 @@ def prepare(
     goes on where it was.
     """
     settings = plan.settings
-    owner = own_user(settings)
-    # root's: whoever may rename in there could put another folder in the place of each
-    make_dir(settings.home, mode=0o755 if settings.system else 0o700, owner=Owner(0, 0) if owner else None)
-    make_dir(settings.authority, mode=0o700, owner=owner)
-    with exclusive(settings):
-        make_dir(settings.keys, mode=0o700, owner=owner)
-        store = open_() if settings.database.exists() else create()
-    site = Site(settings, store, actor, clock, passphrase)
-    _ensure_authorities(site, plan, protect=protect)
-    _remove_orphans(site)
+    site = make_site(
+        settings, plan.config, actor=actor, clock=clock, passphrase=passphrase, protect=protect, create=create,
+        open_=open_,
+    )  # fmt: skip
     target = plan.config.target
     if target is None:  # plan() always names one
         raise NotSetUp("the plan names no Node-RED", hint="run: redlatch up")
-    wanted = replace(plan.config, adopted=site.config().adopted)
-    if wanted != site.config():
-        with changing(site) as tx:
-            tx.set_config(wanted.stored())
-            tx.record("site.changed", names=list(wanted.names), mode=wanted.mode, settings=target.settings_file)
     with exclusive(settings):
         publish.prepare(settings, plan.node_red.user)
         layout.bring(settings, target)
         publish.publish_guard(settings, target.gid)
-        publish.publish_device_ca(settings, _device_cas(site), target.gid)
+        publish.publish_device_ca(settings, device_cas(site), target.gid)
     if not users.may_reach(plan.node_red.user, settings.published / "guard.js"):
         raise NotPermitted(
             f"Node-RED's user {target.user} cannot reach {settings.published}",
@@ -235,17 +229,48 @@ def prepare(
     return site
 
 
-def _ensure_authorities(site: Site, plan: Plan, *, protect: bool) -> None:
+def make_site(
+    settings: Settings,
+    config: Config,
+    *,
+    actor: str,
+    clock: Callable[[], datetime],
+    passphrase: Callable[[], bytes],
+    protect: bool,
+    create: Callable[[], Store],
+    open_: Callable[[], Store],
+) -> Site:
+    """The site itself, whatever will enforce it: folders, store, CAs, configuration. As `prepare` otherwise."""
+    owner = own_user(settings)
+    # root's: whoever may rename in there could put another folder in the place of each
+    make_dir(settings.home, mode=0o755 if settings.system else 0o700, owner=Owner(0, 0) if owner else None)
+    make_dir(settings.authority, mode=0o700, owner=owner)
+    with exclusive(settings):
+        make_dir(settings.keys, mode=0o700, owner=owner)
+        store = open_() if settings.database.exists() else create()
+    site = Site(settings, store, actor, clock, passphrase)
+    _ensure_authorities(site, config, protect=protect)
+    _remove_orphans(site)
+    wanted = replace(config, adopted=site.config().adopted)
+    if wanted != site.config():
+        with changing(site) as tx:
+            tx.set_config(wanted.stored())
+            of = {"settings": wanted.target.settings_file} if wanted.target is not None else {}
+            tx.record("site.changed", names=list(wanted.names), mode=wanted.mode, **of)
+    return site
+
+
+def _ensure_authorities(site: Site, config: Config, *, protect: bool) -> None:
     with site.store.read() as view:
         missing = [kind for kind in ("server", "device") if not view.authorities(kind)]
     if not missing:
         return
     secret = site.passphrase() if protect else None
-    names = (*machine.names(plan.config.machine), *plan.config.names)
+    names = (*machine.names(config.machine), *config.names)
     with changing(site) as tx:
         if len(missing) == 2:
-            tx.set_config(plan.config.stored())
-            tx.record("site.created", machine=plan.config.machine)
+            tx.set_config(config.stored())
+            tx.record("site.created", machine=config.machine)
         for kind in missing:
             server.create_authority(site, tx, kind, names, secret)
 
@@ -257,7 +282,7 @@ def _remove_orphans(site: Site) -> None:
     remove_from(site.settings.keys, names_in(site.settings.keys) - known)
 
 
-def _device_cas(site: Site) -> bytes:
+def device_cas(site: Site) -> bytes:
     from cryptography import x509
 
     from redlatch.pki.certificates import certificate_pem

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redlatch.engines.haproxy import model as gateways
 from redlatch.errors import Busy, Conflict, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
 from redlatch.files import explained, own_user, read_own
 from redlatch.policy.model import Areas
@@ -83,7 +84,8 @@ class Config:
     `server_files` certificate and key of a server certificate of the operator's own (None: the server CA's).
     `mode` is one of policy.model.MODES; `areas` what flows and settings were known to serve; `origins` are the
     web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
-    `service` is where console and enrolment listen, `notify` who hears what ends soon.
+    `service` is where console and enrolment listen, `notify` who hears what ends soon. `gateway` is what HAProxy
+    in front was told (None: there is none), `behind` whether `target` is a Node-RED that it stands in front of.
     """
 
     machine: str
@@ -101,6 +103,8 @@ class Config:
     adopted: bool = False
     service: Service = field(default_factory=Service)
     notify: Notify = field(default_factory=Notify)
+    gateway: gateways.Gateway | None = None
+    behind: bool = False
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -116,7 +120,15 @@ class Config:
             known["target"] = Target(**known["target"])
         known["service"] = Service.of(known.get("service") or {})
         known["notify"] = Notify(**(known.get("notify") or {}))
+        known["gateway"] = gateways.of(known["gateway"]) if known.get("gateway") else None
         return cls(**known)
+
+    @property
+    def address_port(self) -> int | None:
+        """The port at which devices come in; None before anything is locked."""
+        if self.gateway is not None and (self.behind or self.target is None or not self.adopted):
+            return gateways.listener(self.gateway.listen[0])[1]
+        return self.target.listen_port if self.target is not None else None
 
     def stored(self) -> dict[str, Any]:
         return asdict(self)

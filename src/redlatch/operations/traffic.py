@@ -1,4 +1,4 @@
-"""Where connections came from, by the guard's access log: what an address list cannot know by itself.
+"""Where connections came from, by the engines' access logs: what an address list cannot know by itself.
 
 Behind a proxy, a container's port, a tunnel or a router's hairpin everybody seems to be one private address. The
 log is the word of Node-RED's user: it makes warnings, and is never an input to a permission.
@@ -7,12 +7,13 @@ log is the word of Node-RED's user: it makes warnings, and is never an input to 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from redlatch.engines.nodered import claims
 from redlatch.errors import RedlatchError
+from redlatch.operations import engines
 from redlatch.operations.site import Site
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.networks import Network, peer_number, shown
@@ -26,10 +27,11 @@ _BEHIND: Final = "behind a proxy, a tunnel (cloudflared), Docker or a router's h
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last connections (at most 500) by the addresses they came from, refused ones too."""
+    """The last connections (at most 500) by the addresses they came from, refused ones too; `by`: whose word."""
 
     connections: int = 0
     addresses: Mapping[str, int] = field(default_factory=dict)
+    by: str = "Node-RED"
 
     @property
     def everybody(self) -> str | None:
@@ -40,16 +42,38 @@ class Seen:
         return address if _PRIVATE.contains(address) else None
 
 
+def accesses(site: Site, limit: int) -> list[claims.Access]:
+    """The last `limit` entries of all engines' logs, oldest first. FileProblem for a planted file."""
+    found = [
+        entry
+        for one in engines.configured(site.settings, site.config())
+        for entry in claims.read_access(one.settings, one.uid, limit=limit)
+    ]
+    return sorted(found, key=lambda one: one.at)[-limit:] if limit else []
+
+
+def follow(site: Site, *, wait: Callable[[], bool]) -> Iterator[claims.Access]:
+    """New entries of all engines as they come; `wait` as in claims.follow_access. FileProblem for a planted
+    file.
+    """
+    tails = [
+        claims.AccessTail(one.settings, one.uid, new_only=True)
+        for one in engines.configured(site.settings, site.config())
+    ]
+    while wait():
+        yield from sorted((entry for tail in tails for entry in tail.read()), key=lambda one: one.at)
+
+
 def seen(site: Site) -> Seen:
-    """What the access log says; nothing where there is none, or none that can be trusted."""
-    target = site.config().target
+    """What the access logs say; nothing where there is none, or none that can be trusted."""
     try:
-        entries = claims.read_access(site.settings, target.uid, limit=LAST) if target is not None else []
+        entries = accesses(site, LAST)
     except RedlatchError:  # a planted file; `status` and `log` tell of it
         entries = []
     numbers = [number for one in entries if (number := peer_number(one.address)) is not None]
     counted = Counter(shown(version, value, value) for version, value in numbers)
-    return Seen(len(numbers), dict(counted.most_common()))
+    speakers = [one.by for one in engines.configured(site.settings, site.config())]
+    return Seen(len(numbers), dict(counted.most_common()), " and ".join(speakers) or "Node-RED")
 
 
 def sentence(found: Seen) -> str | None:
@@ -58,7 +82,7 @@ def sentence(found: Seen) -> str | None:
     if address is None:
         return None
     return (
-        f"all of the last {found.connections} connections came from {address} (Node-RED's word): {_BEHIND} "
+        f"all of the last {found.connections} connections came from {address} ({found.by}'s word): {_BEHIND} "
         "everybody seems to come from one address, and then networks tell nobody apart"
     )
 
@@ -71,8 +95,8 @@ def cautions(name: str, network: Network, found: Seen) -> tuple[str, ...]:
         said.append(f"{name} holds every address there is of IPv4 or IPv6: that is everybody")
     if address is not None and network.contains(address):
         said.append(
-            f"all of the last {found.connections} connections came from {address} (Node-RED's word), which is in "
-            f"{name}: it may stand for everybody"
+            f"all of the last {found.connections} connections came from {address} ({found.by}'s word), which is "
+            f"in {name}: it may stand for everybody"
         )
     if network.overlaps(_LOOPBACK):
         said.append(f"{name} holds this machine's own address: {_BEHIND} everybody seems to come from there")

@@ -1,6 +1,6 @@
-"""What Node-RED says, kept up to date while the service runs: connections, accesses, who was seen last.
+"""What Node-RED and the gateway say, kept up to date while the service runs: connections, accesses, who was seen.
 
-All of it is a claim of Node-RED's user: shown as such, never an input to a permission.
+All of it is a claim of their users: shown as such, never an input to a permission.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from redlatch.engines.nodered import claims
 from redlatch.errors import RedlatchError
-from redlatch.operations import publishing
+from redlatch.operations import engines, publishing
 from redlatch.operations.site import Site
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Watch:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._tail: claims.AccessTail | None = None
-        self._uid: int | None = None
+        self._tails: dict[tuple[str, int], claims.AccessTail] = {}
         self._recent: deque[Access] = deque(maxlen=RECENT)
         self._hours: Counter[tuple[int, bool]] = Counter()
         self._unnoted: dict[str, tuple[datetime, str]] = {}
@@ -55,20 +54,27 @@ class Watch:
 
     def look(self) -> None:
         """Reads what is new. What cannot be read is as if it were not there."""
-        config = self._site.config()
-        if config.target is None:
-            return
-        if self._uid != config.target.uid or self._tail is None:
-            self._uid = config.target.uid
-            self._tail = claims.AccessTail(self._site.settings, self._uid)
-        self.in_force = publishing.running(self._site, self._uid)
-        try:
-            open_now = claims.read_connections(self._site.settings, self._uid) or []
-            self._connections = tuple(open_now) if self.in_force is not None else ()
-            for one in self._tail.read():
-                self._take(one)
-        except RedlatchError:
-            self._connections = ()
+        found = engines.configured(self._site.settings, self._site.config())
+        running = {one.name: publishing.running(one) for one in found}
+        said = [one for one in running.values() if one is not None]
+        # of two engines the one that lags
+        self.in_force = min(said, key=lambda one: one.version) if len(said) == len(found) > 0 else None
+        open_now: list[Connection] = []
+        new: list[Access] = []
+        tails = {}
+        for one in found:
+            key = (one.name, one.uid)
+            tails[key] = self._tails.get(key) or claims.AccessTail(one.settings, one.uid)
+            try:
+                if running[one.name] is not None:
+                    open_now += claims.read_connections(one.settings, one.uid) or []
+                new += tails[key].read()
+            except RedlatchError:
+                continue
+        self._tails = tails
+        self._connections = tuple(open_now)
+        for access in sorted(new, key=lambda one: one.at):
+            self._take(access)
         self._forget_hours()
         if time.monotonic() - self._noted >= NOTE_SECONDS or len(self._unnoted) > _MOST_UNNOTED:
             self.note()

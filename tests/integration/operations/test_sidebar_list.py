@@ -18,7 +18,7 @@ from tests.support.clients import request
 from tests.support.wait import until
 
 from redlatch.engines.nodered import publish
-from redlatch.operations import devices, publishing, roles
+from redlatch.operations import devices, engines, publishing, roles
 from redlatch.operations import sidebar as subject
 from redlatch.operations.site import Service, Site, changing, set_config
 
@@ -168,7 +168,7 @@ def test_a_revoked_device_disappears_from_the_sidebar(house: House) -> None:
     owner = house.key("laptop", role="owner")
     phone = house.key("phone")
     with house.node_red() as red:
-        until(lambda: publishing.running(house.open(), house.open().target().uid), what="the guard's claim")
+        until(lambda: publishing.running(engines.required(house.open())[0]), what="the guard's claim")
 
         def seen() -> list[str]:
             state = request(red.port, "GET", "/redlatch/state", owner).json()

@@ -150,7 +150,7 @@ class Runtime:
 
         The old one keeps its connections. 2.6 says nothing and closes its socket for some 30 ms while the master
         starts itself anew, so `show proc` is asked until it tells of one more attempt. Refused: the new
-        configuration was not taken, and the old worker goes on as before. Gone: the master is not `alive` any more.
+        configuration was not taken, and the old worker goes on as before. Gone: the master is not `alive`.
         """
         before = self.processes()
         deadline = time.monotonic() + seconds

@@ -1,9 +1,10 @@
-"""The access log, as it comes: Node-RED's word."""
+"""The access log, as it comes: the word of Node-RED and of the gateway."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from redlatch.operations import engines
 from redlatch.service.console import words
 from redlatch.service.console.asking import Ask, Fields, Page, Way
 
@@ -18,13 +19,13 @@ def show(ask: Ask) -> Page:
     watch = ask.context.watch
     number = watch.number
     fits = _filter(ask.query)
-    config = ask.site.config()
+    speakers = engines.configured(ask.site.settings, ask.site.config())
     entries = [one for one in reversed(watch.recent()) if fits(one)][:_SHOWN]
     return Page(
         "log.html",
         _shown(ask, entries, number)
         | {
-            "user": config.target.user if config.target is not None else "",
+            "speakers": [(one.user, one.is_gateway) for one in speakers],
             "which": ask.query.get("show"),
             "device": ask.query.get("device"),
             "device_name": words.Names(ask.site).get(ask.query.get("device")) or "a device that is not known",

@@ -61,6 +61,12 @@ def verdict(known: Known) -> tuple[str, str, str]:
     """(sign, headline, sentence): what can be said from here; whether settings.js still has the lock cannot."""
     if not known.adopted:
         return "bad", "Not locked", "Node-RED is open to whoever reaches it: run redlatch up on the machine."
+    if known.claim is None and "gateway" in known.engines:
+        return (
+            "warn",
+            "The gateway says nothing",
+            "It does not run, so nobody gets in through it. On the machine: redlatch gateway status",
+        )
     if known.claim is None:
         return (
             "warn",
@@ -73,7 +79,8 @@ def verdict(known: Known) -> tuple[str, str, str]:
             "Not everything is in force",
             "What was changed last may not count yet.",
         )
-    return "good", "Locked, says Node-RED", "What was changed last is in force."
+    who = "the gateway" if known.engines == ("gateway",) else "Node-RED"
+    return "good", f"Locked, says {who}", "What was changed last is in force."
 
 
 WAYS = (Way("/", overview), Way("/health", health))

@@ -62,8 +62,8 @@ def force(found: Force) -> str:
         return f"{found.state}{note}"
     if found.closed and found.ms is not None:
         many = "1 connection" if found.closed == 1 else f"{found.closed:,} connections"
-        return f"in force, says Node-RED: {many} closed {found.ms:.0f} ms later{note}"
-    return f"in force, says Node-RED{note}"
+        return f"in force, says {found.by}: {many} closed {found.ms:.0f} ms later{note}"
+    return f"in force, says {found.by}{note}"
 
 
 @cache

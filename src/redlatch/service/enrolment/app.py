@@ -323,11 +323,12 @@ def node_red_url(config: Config, host: str) -> str | None:
 
     A public certificate names no address, so then, as for foreign names, by the site's own name.
     """
-    if config.target is None:
+    port = config.address_port
+    if port is None:
         return None
     name = _name_of(host)
     own = name.lower() in config.hosts or (config.server_files is None and _is_address(name))
-    return f"https://{name.lower() if own else _site_host(config)}:{config.target.listen_port}/"
+    return f"https://{name.lower() if own else _site_host(config)}:{port}/"
 
 
 def _name_of(host: str) -> str:
