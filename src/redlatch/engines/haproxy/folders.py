@@ -94,12 +94,12 @@ def try_out(program: Program, folder: Path, *, log_fd: int, seconds: float = 120
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"haproxy cannot look at its configuration: {error}") from error
     if answer.returncode != 0:
-        told = complaint((answer.stderr + answer.stdout).decode("utf-8", "replace"))
+        told = complaint((answer.stderr + answer.stdout).decode("utf-8", "replace")).replace(f"{folder}/", "")
         raise EngineError(f"haproxy does not take its configuration: {told}")
 
 
 def complaint(text: str) -> str:
     """What HAProxy says is wrong, in one line."""
     lines = [line for line in text.splitlines() if "[ALERT]" in line]
-    told = "; ".join(line.partition(" : ")[2].strip() or line.strip() for line in lines)
-    return told[:500] or (text.strip().splitlines() or ["it does not say why"])[-1][:500]
+    told = "; ".join((line.partition(" : ")[2] or line).strip().removeprefix("config : ") for line in lines)
+    return told[:300] or (text.strip().splitlines() or ["it does not say why"])[-1][:300]

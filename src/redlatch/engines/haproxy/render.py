@@ -180,7 +180,7 @@ def _metrics(gateway: Gateway, places: Places) -> list[str]:
     lines = [
         "frontend metrics",
         f"    bind 127.0.0.1:{gateway.metrics}",
-        "    http-request set-log-level silent",
+        "    no log",
         "    http-request use-service prometheus-exporter if { path /metrics }",
         "    http-request return status 404 unless { path /redlatch }",
         "    default_backend metrics",

@@ -86,6 +86,7 @@ class Supervisor:
         if self.daemon.adopt():
             if self._log.is_that_of(self.daemon.pid):
                 self._started = time.monotonic()
+                self.claims.recall()  # until something newer is in force
                 say("info", "haproxy is taken over", pid=self.daemon.pid)
             else:  # its lines would go where nobody reads them
                 say("warning", "haproxy is started anew", why="its access log was removed")
@@ -189,6 +190,8 @@ class Supervisor:
             if self._setting is None:
                 return
             candidate = self._setting
+        if candidate == self._setting:
+            self._problem("setting", None)
         same_setting = candidate in (self._setting, self._refused)
         if running and same_setting:
             if self._told is not None and self._snapshot is not None:
@@ -290,8 +293,7 @@ class Supervisor:
         self._workers.make_stale()
 
     def _keep(self) -> None:
-        """Says what a HAProxy that was taken over enforces: what an earlier `run` said."""
-        self.claims.recall()
+        """Says that a HAProxy that was taken over enforces what an earlier `run` told it."""
         self._problem("kept", "what haproxy was told before stays in force")
 
     def _done(self, noticed: float, closed: int) -> None:
