@@ -104,7 +104,8 @@ def _devices(export: Export) -> Iterator[str]:
     yield "# --- who: class, not before, not after (Unix seconds, both inclusive), id, user, role"
     yield "map {http.request.tls.client.fingerprint} {redlatch_listed} {"
     for key, entry in tables.listed(export.snapshot):
-        yield f'\t{key} "{tables.row(of_device[key], entry)}" # {tables.label(entry, export)}'
+        yield f"\t# {tables.label(entry, export)}"
+        yield f'\t{key} "{tables.row(of_device[key], entry)}"'
     yield f'\tdefault "{tables.NOBODY}"'
     yield "}"
     yield "vars redlatch_row {redlatch_listed}"
