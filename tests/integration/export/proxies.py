@@ -194,11 +194,12 @@ class Nginx(Proxy):
 
 class Caddy(Proxy):
     name = "caddy"
+    options = ""  # further global ones
 
     def write(self, export: Export) -> None:
         (self.folder / "export.caddy").write_text(caddy.render(export))
         (self.folder / "Caddyfile").write_text(
-            f"{{\n\tadmin unix/{self.folder}/admin\n\tauto_https off\n\tgrace_period 1s\n}}\n"
+            f"{{\n\tadmin unix/{self.folder}/admin\n\tauto_https off\n\tgrace_period 1s\n{self.options}}}\n"
             f"import {self.folder}/export.caddy\n"
         )
 
