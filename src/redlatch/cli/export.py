@@ -47,7 +47,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     "sudo redlatch export nginx --listen 192.168.1.5:443 --to http://127.0.0.1:1880",
 )
 @_options
-@click.option("--device-ca", type=PATH, metavar="FILE", help="The device CA's certificate (redlatch export device-ca).")
+@click.option(
+    "--device-ca", type=PATH, metavar="FILE", help="The device CA's certificate (redlatch export device-ca)."
+)
 def nginx(session: Session, out: Path | None, **places: Any) -> None:
     """Print a file for nginx's http block: who may come in, and what they reach.
 
@@ -73,7 +75,7 @@ def caddy(session: Session, out: Path | None, **places: Any) -> None:
 @command("device-ca", "sudo redlatch export device-ca --out /etc/nginx/redlatch-device-ca.pem")
 @click.option("--out", type=PATH, metavar="FILE", help="Write it there, at once and whole.")
 def device_ca(session: Session, out: Path | None) -> None:
-    """Print the device CA's certificate (PEM): what a proxy has to know to ask for keys. It holds no key itself."""
+    """Print the device CA's certificate (PEM): what a proxy must know to ask for keys. It holds no key itself."""
     from redlatch.operations import exporting
 
     _hand_over(session, exporting.device_ca(session.site()).decode(), out)

@@ -123,7 +123,9 @@ class Proxy:
         assert checked.returncode == 0, checked.stderr.decode()
         self.stop()
         log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(self._run(), env=self._environ, stdout=log, stderr=log, start_new_session=True)
+        self._process = subprocess.Popen(
+            self._run(), env=self._environ, stdout=log, stderr=log, start_new_session=True
+        )
         until(self._answers, seconds=SECONDS, what=f"{self.name} listening")
 
     def write(self, export: Export) -> None:
@@ -141,7 +143,12 @@ class Proxy:
 
     @property
     def _environ(self) -> dict[str, str]:
-        return {"PATH": PATH, "HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        return {
+            "PATH": PATH,
+            "HOME": str(self.folder),
+            "XDG_DATA_HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder),
+        }
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(arguments, env=self._environ, capture_output=True, timeout=60, check=False)
@@ -164,9 +171,14 @@ class Nginx(Proxy):
 
     def write(self, export: Export) -> None:
         (self.folder / "export.conf").write_text(nginx.render(export))
+        self.wrap()
+
+    def wrap(self) -> None:
+        """The file that includes the export."""
         user = "user root root;" if os.geteuid() == 0 else ""
         temporary = " ".join(
-            f"{kind}_temp_path {self.folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            f"{kind}_temp_path {self.folder}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (self.folder / "nginx.conf").write_text(
             f"{user} daemon off; worker_processes 1; worker_shutdown_timeout 1s; pid {self.folder}/pid; error_log stderr; events {{}}\n"
@@ -204,13 +216,22 @@ class Caddy(Proxy):
         )
 
     def check(self) -> subprocess.CompletedProcess[bytes]:
-        return self._call("caddy", "validate", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile"))
+        return self._call(
+            "caddy", "validate", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")
+        )
 
     def reload(self, export: Export) -> None:
         self.write(export)
         place = f"unix/{self.folder}/admin"
         done = self._call(
-            "caddy", "reload", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile"), "--address", place
+            "caddy",
+            "reload",
+            "--adapter",
+            "caddyfile",
+            "--config",
+            str(self.folder / "Caddyfile"),
+            "--address",
+            place,
         )
         assert done.returncode == 0, done.stderr.decode()
 

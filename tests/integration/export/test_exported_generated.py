@@ -1,7 +1,7 @@
 """Generated requests as bytes: no export lets through what `decide` refuses. It may refuse more.
 
-nginx takes an empty header for none, and of one that is sent twice (1.22) the first; what it judged is what it sends
-on. So a request that came through is judged twice: as it was sent (where that does not apply) and as it arrived.
+nginx takes an empty header for none, and of one that is sent twice (1.22) the first; what it judged is what it
+sends on. So a request that came through is judged twice: as it was sent (where that does not apply) and as it arrived.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.site import Device, Site
 
 from redlatch.pki.authority import Authority
 from redlatch.policy.decide import decide
-from redlatch.policy.model import ROLES, Facts, Snapshot
+from redlatch.policy.model import ROLES, Facts
 
 SEED = 5
 SNAPSHOTS = 12
@@ -147,9 +147,10 @@ def ask(proxy: Proxy, raw: bytes, device: Device | None, source: str) -> bytes:
     name = re.sub(r":[0-9]+$", "", host)
     named = name if re.fullmatch(r"[a-z0-9.-]*[a-z][a-z0-9-]*", name) else None
     made = context(device)
-    with contextlib.suppress(Refused, ssl.SSLError, TimeoutError), Connection(
-        proxy.port, with_context=made, source=source, server_name=named
-    ) as connection:
+    with (
+        contextlib.suppress(Refused, ssl.SSLError, TimeoutError),
+        Connection(proxy.port, with_context=made, source=source, server_name=named) as connection,
+    ):
         head, _, body = raw.partition(b"\r\n\r\n")
         connection.send(head + b"\r\n\r\n" + body)
         connection.socket.settimeout(10)
@@ -173,18 +174,14 @@ def is_ambiguous(raw: bytes) -> bool:
 def why(raw: bytes, facts: Facts) -> str:
     """What made a proxy refuse a request that `decide` allows."""
     head = raw.partition(b"\r\n\r\n")[0]
-    if b"\t" in head:
-        return "tab"  # behind a value it belongs to the value, for nginx
-    if len(re.findall(rb"(?i)^host:", head, re.MULTILINE)) > 1:
-        return "two hosts"
-    if facts.method == "TRACE":
-        return "TRACE"
-    if len(facts.target) > 4000 or re.search(r"%|\.\.|\\", facts.target):
-        return "form of the target"
-    if "." in (facts.host or "").partition("]")[0] and (facts.host or "").startswith("["):
-        return "IPv4 address in IPv6 dress"
-    if facts.certificate and not facts.verified:
-        return "bad certificate"
-    if b" HTTP/1.0\r\n" in raw:
-        return "HTTP/1.0"
-    return f"unknown: {raw!r}"
+    host = facts.host or ""
+    causes = {
+        "tab": b"\t" in head,  # behind a value it belongs to the value, for nginx
+        "two hosts": len(re.findall(rb"(?i)^host:", head, re.MULTILINE)) > 1,
+        "TRACE": facts.method == "TRACE",
+        "form of the target": len(facts.target) > 4000 or re.search(r"%|\.\.|\\", facts.target) is not None,
+        "IPv4 address in IPv6 dress": host.startswith("[") and "." in host,
+        "bad certificate": bool(facts.certificate) and not facts.verified,
+        "HTTP/1.0": b" HTTP/1.0\r\n" in raw,
+    }
+    return next((name for name, found in causes.items() if found), f"unknown: {raw!r}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 from tests.integration.export.proxies import Behind, Caddy, Nginx, Proxy, export_of, fields_of, running, unlisted
@@ -26,11 +29,13 @@ RULES = (
     Rule(12, roles=("thing",), area="websockets"),
 )
 
-ODD_NAME = 'x\n acl "`{$HOME}\\ }\r\nserver { # \x85\u2028'  # nobody can call a device so; who could, injects nothing
+ODD_NAME = (
+    'x\n acl "`{$HOME}\\ }\r\nserver { # \x85\u2028'  # nobody can call a device so; who could, injects nothing
+)
 
 
 class House(SimpleNamespace):
-    """A proxy with its export, what is behind it, and devices: admin, viewer, user, thing, gone (revoked), over."""
+    """A proxy with its export, what is behind it, and devices: admin, viewer, user, thing, gone, over."""
 
     proxy: Proxy
     export: Export
@@ -77,14 +82,22 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         export = replace(export, labels={**export.labels, odd.id: ODD_NAME})
         proxy.load(export)
         yield House(
-            proxy=proxy, export=export, behind=behind, site=site, odd=odd, over=over, ended=ended, known=known, **people
+            proxy=proxy,
+            export=export,
+            behind=behind,
+            site=site,
+            odd=odd,
+            over=over,
+            ended=ended,
+            known=known,
+            **people,
         )
     behind.shutdown()
 
 
 def test_who_comes_in(house: House) -> None:
-    """A listed device, also one with a name that tries to break out; nobody with no certificate, a foreign one, one
-    that is over (as TLS sees it, or as the list says), or one that is not in the list any more.
+    """A listed device, also one with a name that tries to break out; nobody with no certificate, a foreign one,
+    one that is over (as TLS sees it, or as the list says), or one that is not in the list any more.
     """
     assert house.ask("GET", "/flows", house.admin) == 200
     assert house.ask("GET", "/flows", house.odd) == 200
@@ -105,7 +118,10 @@ def test_who_comes_in(house: House) -> None:
 def test_a_certificate_ends_while_its_connection_is_open(house: House) -> None:
     """The dates in the list count for each request, not for the handshake alone; not yet valid is refused too."""
     late = house.site.device("late", listed=False)
-    entries = {**house.export.snapshot.devices, late.fingerprint: replace(late.entry, not_after=int(time.time()) + 3)}
+    entries = {
+        **house.export.snapshot.devices,
+        late.fingerprint: replace(late.entry, not_after=int(time.time()) + 3),
+    }
     early = house.site.device("early", listed=False)
     entries[early.fingerprint] = replace(early.entry, not_before=int(time.time()) + 600)
     export = export_of(house.site, [*house.known, late, early], house.proxy.port, house.behind)
@@ -181,7 +197,8 @@ def test_own_names(house: House, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "evillocalhost", "localhost@evil.example", "", "pi.localx", None]
+    "host",
+    ["evil.example", "localhost.evil.example", "evillocalhost", "localhost@evil.example", "", "pi.localx", None],
 )
 def test_foreign_names(house: House, host: str | None) -> None:
     """No other name is, whatever TLS was told: DNS rebinding."""
@@ -288,9 +305,10 @@ def test_after_a_revocation(house: House) -> None:
         try:
             assert house.ask("GET", "/flows", house.viewer) == 0
             assert house.ask("GET", "/flows", house.admin) == 200
-            with pytest.raises((Refused, ssl.SSLError)), Connection(
-                house.proxy.port, with_context=session_context, session=kept
-            ) as resumed:
+            with (
+                pytest.raises((Refused, ssl.SSLError)),
+                Connection(house.proxy.port, with_context=session_context, session=kept) as resumed,
+            ):
                 resumed.request("GET", "/flows")
         finally:
             house.proxy.reload(house.export)
@@ -345,3 +363,67 @@ def test_who_needs_no_certificate(house: House) -> None:
         assert house.ask("GET", "/webhook", house.thing) == 200
     finally:
         house.proxy.load(house.export)
+
+
+def test_nothing_named_breaks_out(house: House) -> None:
+    """Paths, roles, people, networks and devices with odd names: the real program loads them as what they are."""
+    word = "x\n acl \"`{$HOME}\\ }\r\n; # '${x} $host {http.request.uri} é"
+    snapshot = house.export.snapshot
+    devices = {key: replace(entry, user=word) for key, entry in snapshot.devices.items()}
+    odd = replace(
+        snapshot,
+        site=word,
+        areas=Areas(
+            dashboards=("/d" + word,), http_in=("/h" + word,), static=("/s" + word,), websockets=("/w" + word,)
+        ),
+        rules=(*RULES, Rule(30, roles=(word, "user"), networks=(word,), path="/" + word)),
+        networks={**snapshot.networks, word: network("127.0.0.0/8")},
+        roles={word: "admin"},
+        devices={**devices, house.viewer.fingerprint: replace(house.viewer.entry, role=word)},
+    )
+    house.proxy.load(replace(house.export, snapshot=odd, labels=dict.fromkeys(house.export.labels, word)))
+    try:
+        assert house.ask("POST", "/flows", house.viewer, body=b"{}") == 200  # a role that is like admin
+        assert house.ask("GET", "/x", house.user) == 403
+        assert house.ask("GET", "/flows", house.user) == 403
+        assert house.ask("GET", "/flows", None) == 0
+        told = house.answer("GET", "/hello", house.thing).json()
+        assert told["x-redlatch-user"] == quote(word, safe="")
+    finally:
+        house.proxy.load(house.export)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_without_a_device_ca_nothing_is_served(tmp_path: Path, content: bytes | None) -> None:
+    """nginx reads the CA from a file: one that is missing, empty or garbled has it refuse the configuration."""
+    site, behind = Site(tmp_path / "site"), Behind()
+    with running(Nginx, tmp_path) as proxy:
+        export = export_of(site, [], proxy.port, behind)
+        proxy.write(export)
+        assert proxy.check().returncode == 0
+        (site.published / "device-ca.pem").unlink()
+        if content is not None:
+            (site.published / "device-ca.pem").write_bytes(content)
+        assert proxy.check().returncode != 0
+    behind.shutdown()
+
+
+def test_caddy_by_http2(house: House) -> None:
+    """Caddy speaks it: decisions are the same. nginx is told not to."""
+    port, ca = house.proxy.port, house.site.server_ca_file
+
+    def ask(target: str, device: Device, *more: str) -> str:
+        name = f"localhost:{port}:127.0.0.1"
+        done = subprocess.run(
+            ["curl", "-s", "--http2", "--resolve", name, "--cacert", ca, "-E", device.cert_file, "-o", "/dev/null",
+             "-w", "%{http_code} %{http_version}", *more, f"https://localhost:{port}{target}"],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    version = "2" if house.proxy.name == "caddy" else "1.1"
+    assert ask("/flows", house.admin) == f"200 {version}"
+    assert ask("/hello", house.thing) == f"200 {version}"
+    assert ask("/flows", house.thing) == f"403 {version}"
+    assert ask("/flows", house.admin, "-H", "Origin: https://evil.example") == f"403 {version}"
+    assert ask("/flows", house.gone).startswith("000")

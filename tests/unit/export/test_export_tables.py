@@ -49,9 +49,7 @@ def test_paths_and_areas(seed: int) -> None:
         for websocket in (False, True):
             kind = tables.WEBSOCKET if websocket else tables.PLAIN
             letter = first(table, f"{kind} {path_in(target)}", tables.UNKNOWN)
-            wanted = classify(
-                target, websocket=websocket, admin_root=snapshot.admin_root, areas=snapshot.areas
-            )
+            wanted = classify(target, websocket=websocket, admin_root=snapshot.admin_root, areas=snapshot.areas)
             assert AREA[letter] == wanted, (target, websocket, snapshot)
             if is_canonical(path):
                 assert (letter in "ER") == is_editors(path, snapshot.admin_root), (target, snapshot)
@@ -59,7 +57,7 @@ def test_paths_and_areas(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rules(seed: int) -> None:
-    """A request that passes all but the rules is admitted by the expressions when, and only when, decide admits it."""
+    """A request that passes all but the rules is admitted by the expressions when decide admits it, and only then."""
     random = Random(1000 + seed)
     snapshot = requests.any_snapshot(random)
     of_device, _ = tables.classes(snapshot)
@@ -123,15 +121,16 @@ def test_ipv6_hosts(text: str) -> None:
 @example(0, tables.LAST)
 def test_numbers_compared_by_an_expression(date: int, now: int) -> None:
     """nginx compares no numbers, so expressions do: both ends are inclusive, as in decide."""
+
     def says(table: list[tuple[str, str]], row: str) -> bool:
         return any(re.search(key.removeprefix("~"), row) for key, _ in table)
 
     assert says(_compared("[^ ]+ ", 4, later=True), f"c1 {date:010} 9999999999 id user role {now:010}.123") == (
         now >= date
     )
-    assert says(_compared("[^ ]+ [0-9]{10} ", 3, later=False), f"c1 0000000000 {date:010} id user role {now:010}.9") == (
-        now <= date
-    )
+    assert says(
+        _compared("[^ ]+ [0-9]{10} ", 3, later=False), f"c1 0000000000 {date:010} id user role {now:010}.9"
+    ) == (now <= date)
 
 
 @given(st.text())

@@ -1,8 +1,9 @@
 """A snapshot as a site of a Caddyfile (Caddy 2.6 and newer), to be imported into it or to stand alone. Pure.
 
-Caddy knows the SHA-256 of a client's certificate. The device CAs stand in the file itself: a CA file that is gone or
-empty had Caddy take any certificate (CVE-2026-27586). Values are looked up by `map`, compared by expressions of CEL
-and kept in `vars`; an expression that fails matches nothing, and what nothing matches is refused.
+Caddy knows the SHA-256 of a client's certificate. The device CAs stand in the file itself: a CA file that is gone
+or empty had Caddy take any certificate (CVE-2026-27586). Values are looked up by `map`, compared by expressions of
+CEL and kept in `vars`; an expression that fails matches nothing, and what nothing matches is refused. Comments
+stand on lines of their own: behind a word in quotes Caddy 2.6 takes them for words.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from redlatch.engines.export.tables import ODD, PLAIN, STRANGER, WEBSOCKET
 from redlatch.errors import InvalidInput
 from redlatch.policy.paths import MAX_TARGET
 
-_OWN: Final = (
-    "Resumption of TLS sessions cannot be switched off in a Caddyfile. The list is looked up for each request, also",
-    "  of a resumed connection, so a revocation that is loaded holds for it too.",
-    "Addresses instead of names: Caddy wants the name that TLS carried (strict_sni_host), and there is none for",
-    "  https://192.168.1.5, so such calls are refused (421).",
-    "The list of devices and those of networks are gone through one by one: meant for hundreds, not for 100,000.",
-    "Connections of before a reload stay open: grace_period 10s among the global options ends requests, not",
-    "  websockets; those end with: systemctl restart caddy.",
+_SAYS: Final = words.Program(
+    name="caddy",
+    does=(),
+    cannot=(
+        "Switching off the resumption of TLS sessions in a Caddyfile. The list is looked up for each request, also of "
+        "a resumed session, so a revocation that is loaded holds for it too.",
+        "Addresses instead of names: Caddy wants the name that TLS carried, and https://192.168.1.5 carries none, so "
+        "it is refused (421). Where this is the only site on its port, servers { strict_sni_host insecure_off } "
+        "among the global options allows it; names are looked at here all the same.",
+        "Long lists at speed: devices and subnets are gone through one by one. Meant for hundreds, not for 100,000.",
+        "Ending websockets of before a reload: systemctl restart caddy does.",
+    ),
+    load="caddy validate --config /etc/caddy/Caddyfile && systemctl reload caddy",
 )
-_LOAD: Final = "caddy validate --config /etc/caddy/Caddyfile && systemctl reload caddy"
 
 
 def render(export: Export) -> str:
@@ -34,7 +39,7 @@ def render(export: Export) -> str:
     export = checked(export)
     if not export.authorities:
         raise InvalidInput("there is no device CA, so nobody could be let in")
-    lines = [f"# {line}".rstrip() for line in words.header(export, "caddy", _OWN, _LOAD)]
+    lines = [f"# {line}".rstrip() for line in words.header(export, _SAYS)]
     host, port = export.place
     lines += ["", f":{port} {{"]
     if host:
@@ -179,9 +184,8 @@ def _pages(export: Export) -> Iterator[str]:
 def _decision(export: Export) -> Iterator[str]:
     snapshot = export.snapshot
     places = "".join(f"{{http.vars.redlatch_net{n}}}" for n, _ in enumerate(tables.networks(snapshot))) or "-"
-    source = (
-        f'"{{http.vars.redlatch_class}} {places} {{http.request.method}} {{redlatch_area}} {{http.vars.redlatch_path}}"'
-    )
+    path = "{http.vars.redlatch_path}"
+    source = f'"{{http.vars.redlatch_class}} {places} {{http.request.method}} {{redlatch_area}} {path}"'
     rules = {f"~{expression}": "admits" for _, expression in tables.rule_table(snapshot)}
     yield "# --- the rules: class, networks, method, area, path"
     yield from _map(source, ("rule",), "none", rules.items())

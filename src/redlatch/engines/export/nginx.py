@@ -1,9 +1,9 @@
 r"""A snapshot as a file for nginx (1.22 and newer), to be included in its `http` block. Pure.
 
 nginx knows of a client's certificate its SHA-1 and no other digest. That is enough here, because TLS verified the
-chain before: another certificate with a listed SHA-1 would have to be one that the device CA signed (over a SHA-256,
-with a serial number of the CA's own choice), so neither a second preimage nor a pair made to collide helps anybody.
-Serial number and issuer would be weaker: two CAs may have the same name.
+chain before: another certificate with a listed SHA-1 would have to be one that the device CA signed (over a
+SHA-256, with a serial number of the CA's own choice), so neither a second preimage nor a pair made to collide helps
+anybody. Serial number and issuer would be weaker: two CAs may have the same name.
 
 `map` and `if ... return` are all it takes. Two headers that a client chooses are never put into one text, so that
 the end of one cannot pass for the other. Of headers sent twice nginx 1.22 sees the first, newer ones all of them;
@@ -18,25 +18,29 @@ from typing import Final
 from redlatch.engines.export import tables, words
 from redlatch.engines.export.model import Export, checked
 from redlatch.engines.export.tables import ODD, PLAIN, STRANGER, WEBSOCKET
-from redlatch.policy.model import Snapshot
 
-_OWN: Final = (
-    "Resumption of TLS sessions is switched off (ssl_session_tickets, ssl_session_cache): those of this server alone.",
-    "  Another server block on the same address and port decides on tickets if it is the default one: this one is",
-    "  the default, and nginx does not start with two.",
-    "HTTP/2: requests by it are refused. Absent and empty headers are the same to nginx.",
-    "Workers of before a reload serve what they have open: worker_shutdown_timeout 10s; on nginx's top level ends",
-    "  that, also websockets.",
-    "The identity of a certificate is its SHA-1 here, behind a chain that TLS verified.",
+_SAYS: Final = words.Program(
+    name="nginx",
+    does=(
+        "No resumption of TLS sessions (ssl_session_tickets, ssl_session_cache): a resumed one is not verified anew. "
+        "This server is the default one on its address and port, which decides on that; nginx starts with no two.",
+        "Only HTTP/1.0 and 1.1: leave http2 off on this port.",
+    ),
+    cannot=(
+        "Telling an empty header from none. Of one that is sent twice nginx 1.22 sees the first; what was judged is "
+        "what Node-RED is sent.",
+        "The SHA-256 of a certificate: it is known by its SHA-1 here, behind a chain that TLS verified.",
+        "Ending what workers of before a reload have open, unless nginx's top level says: worker_shutdown_timeout 10s;",
+    ),
+    load="nginx -t && systemctl reload nginx",
 )
-_LOAD: Final = "nginx -t && systemctl reload nginx"
 _LONGEST_NAME: Final = 40  # server_names_hash_bucket_size is 64 where nothing else is said
 
 
 def render(export: Export) -> str:
     """The file. Errors: InvalidInput for what may not stand in it."""
     export = checked(export)
-    head = words.header(export, "nginx", _OWN, _LOAD)
+    head = words.header(export, _SAYS)
     parts = [_networks(export), _devices(export), _request(export), _decision(export), _server(export)]
     lines = [f"# {line}".rstrip() for line in head]
     for part in parts:
@@ -61,7 +65,8 @@ def _quoted(text: str) -> str:
 def _networks(export: Export) -> Iterator[str]:
     yield "# --- from where: the address of the connection itself, whatever real_ip_header says elsewhere"
     for number, name in enumerate(tables.networks(export.snapshot)):
-        yield f"geo $realip_remote_addr $redlatch_net{number} {{  # {tables.comment(name)}"
+        yield f"# {tables.comment(name)}"
+        yield f"geo $realip_remote_addr $redlatch_net{number} {{"
         yield "    default 0;"
         yield from (f"    {subnet} 1;" for subnet in tables.subnets(export.snapshot.networks[name]))
         yield "}"
@@ -80,7 +85,9 @@ def _devices(export: Export) -> Iterator[str]:
     yield "map_hash_bucket_size 128;"
     yield 'map "$ssl_client_verify:$ssl_client_fingerprint" $redlatch_row {'
     yield f"    default {_quoted(tables.NOBODY)};"
-    yield from (f'    "SUCCESS:{sha1}" {_quoted(row)};  # {label}' for sha1, row, label in rows)
+    for sha1, row, label in rows:
+        yield f"    # {label}"
+        yield f'    "SUCCESS:{sha1}" {_quoted(row)};'
     yield "}"
     yield from _map("$redlatch_row $msec", "begun", "0", _compared("[^ ]+ ", 4, later=True))
     yield from _map("$redlatch_row $msec", "not_over", "0", _compared("[^ ]+ [0-9]{10} ", 3, later=False))
@@ -117,14 +124,16 @@ def _request(export: Export) -> Iterator[str]:
     yield "# --- what: the target as it was sent, never as it was decoded"
     # 414 comes before a target of more than 8 KB
     yield from _map("$request", "target", "0", [(r"~^[^ ]+ /[!-~]{0,8191} HTTP/1[.][01]$", "1")])
-    entries = [(f"~{one}", f"${value}" if value != tables.NOWHERE else value) for one, value in tables.path_table()]
+    entries = [
+        (f"~{one}", f"${value}" if value != tables.NOWHERE else value) for one, value in tables.path_table()
+    ]
     yield from _map("$request_uri", "path", tables.NOWHERE, entries)
     yield "# --- a page, or a websocket; nothing else"
     yield from _map("$http_upgrade", "upgrade", "x", [("", "n"), ("~*^websocket$", "w")])
     yield from _map("$http_connection", "connection", "0", [(r"~*(?:^|,)[ \t]*upgrade[ \t]*(?:,|$)", "1")])
     kinds = [("~^CONNECT ", ODD), ("~^GET w1$", WEBSOCKET), ("~^[^ ]+ n[01]$", PLAIN)]
     yield from _map("$request_method $redlatch_upgrade$redlatch_connection", "kind", ODD, kinds)
-    yield from _map(f"$redlatch_kind $redlatch_path", "area", tables.UNKNOWN, _regular(tables.area_table(snapshot)))
+    yield from _map("$redlatch_kind $redlatch_path", "area", tables.UNKNOWN, _regular(tables.area_table(snapshot)))
     yield "# --- by which name, and whose page asks"
     yield from _map("$http_host", "host", "0", [(f"~{tables.host_expression(snapshot.names)}", "1")])
     origins = [(f"~^{tables.literal(one)}$", "l") for one in snapshot.origins]

@@ -1,10 +1,10 @@
-r"""What nginx and Caddy ask alike: `policy.decide` as lists of (regular expression, value), the first match counts.
+r"""What nginx and Caddy ask alike: `policy.decide` as lists of (regular expression, value); the first one counts.
 
 Both have a `map` from one text to another with a default, so a decision is a chain of such maps, and every default
 is the refusal. The expressions keep to what PCRE and RE2 share (no look-around, no back reference, no repetition
 above 1000). The text that is matched is put together from parts that hold no blank: class of who asks, a digit for
-each network, method, letter of the area, path. Everything that somebody can name stands in them as letters, digits,
-`-`, `_`, `/` and `\xHH`: no quote, brace, dollar or line end of theirs reaches a configuration.
+each network, method, letter of the area, path. Everything that somebody can name stands in them as letters,
+digits, `-`, `_`, `/` and `\xHH`: no quote, brace, dollar or line end of theirs reaches a configuration.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PLAIN, WEBSOCKET, ODD = "p", "w", "x"  # what a request asks for; ODD is any oth
 NOWHERE: Final = "-"  # the path of a target that is not canonical
 LAST: Final = 9_999_999_999  # Unix seconds in ten digits: until the year 2286
 
-# Areas in letters. EDITORS is what the editor owns, UNKNOWN what counts as the editor's because nothing is known of
-# it: a path of the operator's may be there, but never among the editor's own.
+# Areas in letters. EDITORS is what the editor owns, UNKNOWN what counts as the editor's because nothing is known
+# of it: a path of the operator's may be there, but never among the editor's own.
 EDITORS, UNKNOWN = "E", "U"
 _LETTERS: Final = {
     Area.EDITOR_READ: "R",
@@ -57,7 +57,7 @@ _IPV6: Final = "|".join(
 def literal(text: str) -> str:
     r"""A regular expression for this text and nothing else; bytes that are no letter or digit as \xHH."""
     return "".join(
-        chr(byte) if chr(byte).isalnum() and byte < 128 or chr(byte) in "/-_" else f"\\x{byte:02x}"
+        chr(byte) if (chr(byte).isalnum() and byte < 128) or chr(byte) in "/-_" else f"\\x{byte:02x}"
         for byte in text.encode("utf-8", "surrogatepass")
     )
 
@@ -78,17 +78,17 @@ def comment(text: str) -> str:
 
 
 def classes(snapshot: Snapshot) -> tuple[dict[str, str], dict[int, list[str]]]:
-    """(fingerprint -> class, rule's id -> classes that it names). Devices that the same rules name are one class."""
+    """(fingerprint -> class, rule's id -> classes that it names). Whom the same rules name is one class."""
     known: dict[frozenset[int], str] = {}
     of_device: dict[str, str] = {}
     for fingerprint, entry in listed(snapshot):
         naming = frozenset(rule.id for rule in snapshot.rules if _names(rule, entry, snapshot))
         of_device[fingerprint] = known.setdefault(naming, f"c{len(known) + 1}")
-    naming = {rule.id: [name for ids, name in known.items() if rule.id in ids] for rule in snapshot.rules}
+    speaks = {rule.id: [name for ids, name in known.items() if rule.id in ids] for rule in snapshot.rules}
     for rule in snapshot.rules:
         if lets_strangers(rule, snapshot):
-            naming[rule.id].append(STRANGER)
-    return of_device, naming
+            speaks[rule.id].append(STRANGER)
+    return of_device, speaks
 
 
 def listed(snapshot: Snapshot) -> Iterator[tuple[str, Entry]]:
@@ -142,7 +142,7 @@ def subnets(network: Network) -> Iterator[str]:
     """The fewest subnets that make it up."""
     for make, intervals in ((ipaddress.IPv4Address, network.v4), (ipaddress.IPv6Address, network.v6)):
         for first, last in intervals:
-            yield from map(str, ipaddress.summarize_address_range(make(first), make(last)))  # type: ignore[type-var]
+            yield from map(str, ipaddress.summarize_address_range(make(first), make(last)))
 
 
 # --- what
