@@ -181,7 +181,8 @@ class Nginx(Proxy):
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (self.folder / "nginx.conf").write_text(
-            f"{user} daemon off; worker_processes 1; worker_shutdown_timeout 1s; pid {self.folder}/pid; error_log stderr; events {{}}\n"
+            f"{user} daemon off; worker_processes 1; worker_shutdown_timeout 1s;\n"
+            f"pid {self.folder}/pid; error_log stderr; events {{}}\n"
             f"http {{ access_log off; {temporary} include {self.folder}/export.conf; }}\n"
         )
 

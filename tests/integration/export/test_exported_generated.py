@@ -1,7 +1,7 @@
 """Generated requests as bytes: no export lets through what `decide` refuses. It may refuse more.
 
 nginx takes an empty header for none, and of one that is sent twice (1.22) the first; what it judged is what it
-sends on. So a request that came through is judged twice: as it was sent (where that does not apply) and as it arrived.
+sends on. So what came through is judged twice: as it was sent (where that does not apply) and as it arrived.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import time
@@ -13,10 +14,12 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.integration.export.proxies import Behind, Caddy, Nginx, Proxy, export_of, fields_of, running, unlisted
 from tests.support.clients import Connection, Refused, Response, WebSocket, context, request
 from tests.support.requests import network
 from tests.support.site import Device, Site
+from tests.support.wait import until
 
 from redlatch.engines.export.model import Export
 from redlatch.pki.authority import Authority
@@ -103,13 +106,10 @@ def test_who_comes_in(house: House) -> None:
     assert house.ask("GET", "/flows", house.odd) == 200
     foreign = Authority.create_device("test", now=datetime.now(UTC))  # the same name
     stranger = house.site.device("stranger", authority=foreign, listed=False)
-    server = house.site.device(
-        "server", listed=False, purpose=__import__("cryptography").x509.oid.ExtendedKeyUsageOID.SERVER_AUTH
-    )
+    server = house.site.device("server", listed=False, purpose=ExtendedKeyUsageOID.SERVER_AUTH)
     unknown = house.site.device("unknown", listed=False)
-    until_then = house.site.snapshot.time + 2
-    while time.time() < until_then:
-        time.sleep(0.05)
+    ended = house.site.snapshot.time + 1
+    until(lambda: time.time() >= ended + 1, what="the end of a certificate, in the list")
     for device in (None, stranger, server, unknown, house.gone, house.over, house.ended):
         assert house.ask("GET", "/flows", device) == 0, device
         assert house.ask("GET", "/nowhere", device) == 0, device
@@ -131,8 +131,7 @@ def test_a_certificate_ends_while_its_connection_is_open(house: House) -> None:
         with Connection(house.proxy.port, late) as connection:
             assert connection.request("GET", "/flows").status == 200
             end = entries[late.fingerprint].not_after + 1
-            while time.time() <= end:
-                time.sleep(0.05)
+            until(lambda: time.time() > end, what="the end of the certificate")
             with pytest.raises(Refused):
                 connection.request("GET", "/flows")
     finally:
@@ -333,10 +332,8 @@ def test_tls_1_3_sessions(house: House) -> None:
         house.proxy.reload(house.export)
 
 
-def test_plain_http_and_old_tls(house: House) -> None:
-    """Neither gets past the door."""
-    import socket
-
+def test_plain_http(house: House) -> None:
+    """On a port of https it gets nothing."""
     before = len(house.behind.seen)
     with socket.create_connection(("127.0.0.1", house.proxy.port), 10) as plain:
         plain.sendall(b"GET /flows HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -57,7 +57,7 @@ def test_paths_and_areas(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rules(seed: int) -> None:
-    """A request that passes all but the rules is admitted by the expressions when decide admits it, and only then."""
+    """A request that passes all but the rules is admitted by the expressions when decide does, and only then."""
     random = Random(1000 + seed)
     snapshot = requests.any_snapshot(random)
     of_device, _ = tables.classes(snapshot)

@@ -22,12 +22,19 @@ _SAYS: Final = words.Program(
     name="caddy",
     does=(),
     cannot=(
-        "Switching off the resumption of TLS sessions in a Caddyfile. The list is looked up for each request, also of "
-        "a resumed session, so a revocation that is loaded holds for it too.",
-        "Addresses instead of names: Caddy wants the name that TLS carried, and https://192.168.1.5 carries none, so "
-        "it is refused (421). Where this is the only site on its port, servers { strict_sni_host insecure_off } "
-        "among the global options allows it; names are looked at here all the same.",
-        "Long lists at speed: devices and subnets are gone through one by one. Meant for hundreds, not for 100,000.",
+        (
+            "Switching off the resumption of TLS sessions in a Caddyfile. The list is looked up for each "
+            "request, also of a resumed session, so a revocation that is loaded holds for it too."
+        ),
+        (
+            "Addresses instead of names: Caddy wants the name that TLS carried, and https://192.168.1.5 carries "
+            "none, so it is refused (421). Where this is the only site on its port, servers { strict_sni_host "
+            "insecure_off } among the global options allows it; names are looked at here all the same."
+        ),
+        (
+            "Long lists at speed: devices and subnets are gone through one by one. Meant for hundreds, not for "
+            "100,000."
+        ),
         "Ending websockets of before a reload: systemctl restart caddy does.",
     ),
     load="caddy validate --config /etc/caddy/Caddyfile && systemctl reload caddy",

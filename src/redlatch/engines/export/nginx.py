@@ -2,8 +2,8 @@ r"""A snapshot as a file for nginx (1.22 and newer), to be included in its `http
 
 nginx knows of a client's certificate its SHA-1 and no other digest. That is enough here, because TLS verified the
 chain before: another certificate with a listed SHA-1 would have to be one that the device CA signed (over a
-SHA-256, with a serial number of the CA's own choice), so neither a second preimage nor a pair made to collide helps
-anybody. Serial number and issuer would be weaker: two CAs may have the same name.
+SHA-256, with a serial number of the CA's own choice), so neither a second preimage nor a pair made to collide
+helps anybody. Serial number and issuer would be weaker: two CAs may have the same name.
 
 `map` and `if ... return` are all it takes. Two headers that a client chooses are never put into one text, so that
 the end of one cannot pass for the other. Of headers sent twice nginx 1.22 sees the first, newer ones all of them;
@@ -22,15 +22,23 @@ from redlatch.engines.export.tables import ODD, PLAIN, STRANGER, WEBSOCKET
 _SAYS: Final = words.Program(
     name="nginx",
     does=(
-        "No resumption of TLS sessions (ssl_session_tickets, ssl_session_cache): a resumed one is not verified anew. "
-        "This server is the default one on its address and port, which decides on that; nginx starts with no two.",
+        (
+            "No resumption of TLS sessions (ssl_session_tickets, ssl_session_cache): a resumed one is not "
+            "verified anew. This server is the default one on its address and port, which decides on that; nginx "
+            "starts with no two."
+        ),
         "Only HTTP/1.0 and 1.1: leave http2 off on this port.",
     ),
     cannot=(
-        "Telling an empty header from none. Of one that is sent twice nginx 1.22 sees the first; what was judged is "
-        "what Node-RED is sent.",
+        (
+            "Telling an empty header from none. Of one that is sent twice nginx 1.22 sees the first; what was "
+            "judged is what Node-RED is sent."
+        ),
         "The SHA-256 of a certificate: it is known by its SHA-1 here, behind a chain that TLS verified.",
-        "Ending what workers of before a reload have open, unless nginx's top level says: worker_shutdown_timeout 10s;",
+        (
+            "Ending what workers of before a reload have open, unless nginx's top level says: "
+            "worker_shutdown_timeout 10s;"
+        ),
     ),
     load="nginx -t && systemctl reload nginx",
 )

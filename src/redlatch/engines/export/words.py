@@ -13,32 +13,48 @@ from redlatch.engines.export.tables import comment, networks, wants_certificate
 _WIDTH: Final = 110
 
 _ENFORCED: Final = (
-    "A certificate that the device CA signed and that is in the list below, looked up for each request, with its "
-    "dates as they stand there.",
-    "The rules: roles, devices, networks, areas, paths (a prefix ends with its segment), methods. What the editor "
-    "owns, what is unknown and what is oddly written is only for who may have the whole editor.",
-    "This site's own names. No write, websocket or embedded load by a page of another site. No upgrade but to a "
-    "websocket.",
-    "Identity headers (X-Redlatch-...) that a client sends are taken away; Node-RED is told X-Redlatch-Device, -User "
-    "and -Role of the certificate.",
+    (
+        "A certificate that the device CA signed and that is in the list below, looked up for each request, with "
+        "its dates as they stand there."
+    ),
+    (
+        "The rules: roles, devices, networks, areas, paths (a prefix ends with its segment), methods. What the "
+        "editor owns and what is oddly written is for who may have the editor; so is what no rule and "
+        "no area names."
+    ),
+    (
+        "This site's own names. No write, websocket or embedded load by a page of another site. No upgrade but "
+        "to a websocket."
+    ),
+    (
+        "Identity headers (X-Redlatch-...) that a client sends are taken away; Node-RED is told "
+        "X-Redlatch-Device, -User and -Role of the certificate."
+    ),
 )
 _NEVER: Final = (
-    "LIVE REVOCATION. This is the list of the day on which it was written: after every change of devices, roles, "
-    "rules, networks, names or flows it must be written and loaded (reload) anew. Until then a lost phone comes in.",
+    (
+        "LIVE REVOCATION. This is the list of the day on which it was written: after every change of devices, "
+        "roles, rules, networks, names or flows it must be written and loaded (reload) anew. Until then a lost "
+        "phone comes in."
+    ),
     "Cutting what is open: a websocket outlives the revocation and the end of its certificate.",
-    "The clock: one that was set back revives certificates that ended since this was written (redlatch itself takes "
-    "the later of clock and last event).",
+    (
+        "The clock: one that was set back revives certificates that ended since this was written (redlatch "
+        "itself takes the later of clock and last event)."
+    ),
     "Reasons: a refused device gets a bare 403, with no word about why (redlatch explain says it).",
     "redlatch's access log, connections, sidebar and metrics: who came in stands in this proxy's own log.",
-    "Single sign-on, and reading only as Node-RED's own permission: who reads the editor is held to the paths and "
-    "methods that only read, by this proxy alone.",
+    (
+        "Single sign-on, and reading only as Node-RED's own permission: who reads the editor is held to the "
+        "paths and methods that only read, by this proxy alone."
+    ),
     "Strangers who knock by the thousand: nothing here limits them.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is said of one program: its name, what it enforces and what it cannot besides, how it takes up a file."""
+    """What is said of one program: its name, what it does and cannot besides, how it takes up a file."""
 
     name: str
     does: tuple[str, ...]
@@ -78,8 +94,8 @@ def _left_out(export: Export) -> Iterator[str]:
         yield "The port that asks nobody for a certificate: who shows none gets in nowhere."
     if not wants_certificate(snapshot):
         yield (
-            "A rule lets somebody in without a certificate, so the handshake does not insist on one; who shows a bad "
-            "one is refused nevertheless."
+            "A rule lets somebody in without a certificate, so the handshake does not insist on one; who shows a "
+            "bad one is refused nevertheless."
         )
     if snapshot.origins:
         yield "Pages of other origins may call, but get no CORS headers, and may not show this site in a frame."
