@@ -66,9 +66,7 @@ def prove(session: Session, wait: int) -> None:
             )
             return reach.explain(site, asked).decision.allow
 
-        proofs = probe.prove(
-            host, port, admin_root=site.config().admin_root, identity=identity, admits=admits
-        )
+        proofs = probe.prove(host, port, admin_root=site.config().admin_root, identity=identity, admits=admits)
     out = session.out
     if all(one.ok for one in proofs):
         out.document({"ok": True, "proofs": [asdict(one) for one in proofs]})

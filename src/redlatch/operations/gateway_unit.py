@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 import shlex
@@ -49,6 +50,9 @@ def remove_user() -> None:
     """Takes that user away; whatever still runs as it keeps it (EngineError)."""
     if has_user():
         _run(("userdel", GATEWAY_USER), "the user redlatch-gateway could not be removed")
+    with contextlib.suppress(KeyError):  # where userdel leaves it (login.defs: USERGROUPS_ENAB)
+        grp.getgrnam(GATEWAY_USER)
+        _run(("groupdel", GATEWAY_USER), "the group redlatch-gateway could not be removed")
 
 
 def _run(command: tuple[str, ...], failed: str) -> None:

@@ -37,8 +37,8 @@ _ALL = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Force:
-    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen; `by`
-    is whose word it is that it is in force.
+    """How far a change got. `version` is the snapshot's, `closed` connections were cut, `ms` after it was seen;
+    `by` is whose word it is that it is in force.
     """
 
     version: int

@@ -27,7 +27,9 @@ _BEHIND: Final = "behind a proxy, a tunnel (cloudflared), Docker or a router's h
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last connections (at most 500) by the addresses they came from, refused ones too; `by` is whose word it is."""
+    """The last connections (at most 500) by the addresses they came from, refused ones too; `by` is whose word
+    it is.
+    """
 
     connections: int = 0
     addresses: Mapping[str, int] = field(default_factory=dict)
@@ -95,7 +97,8 @@ def cautions(name: str, network: Network, found: Seen) -> tuple[str, ...]:
         said.append(f"{name} holds every address there is of IPv4 or IPv6: that is everybody")
     if address is not None and network.contains(address):
         said.append(
-            f"all of the last {found.connections} connections came from {address} ({found.by}'s word), which is in "
+            f"all of the last {found.connections} connections came from {address} ({found.by}'s word), which is "
+            "in "
             f"{name}: it may stand for everybody"
         )
     if network.overlaps(_LOOPBACK):

@@ -1,4 +1,6 @@
-"""A site with a gateway and no Node-RED of its own: everything belongs to one person, in a folder of the test's."""
+"""A site with a gateway and no Node-RED of its own: everything belongs to one person, in a folder of the
+test's.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ def gate(tmp_path: Path) -> Gate:
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
-def test_a_senseless_call_changes_nothing(gate: Gate, told: dict[str, Any], kind: type[RedlatchError], said: str) -> None:
+def test_a_senseless_call_changes_nothing(
+    gate: Gate, told: dict[str, Any], kind: type[RedlatchError], said: str
+) -> None:
     """The reason names what is wrong, there is a hint, and not even a folder is made."""
     with pytest.raises(kind) as raised:
         gate.plan(**told)
@@ -56,7 +58,9 @@ def test_a_senseless_call_changes_nothing(gate: Gate, told: dict[str, Any], kind
 
 
 def test_a_port_that_is_taken_is_refused_with_who_has_it(gate: Gate) -> None:
-    """The process that holds the port is named, whether it listens on that address or on all; a free one is fine."""
+    """The process that holds the port is named, whether it listens on that address or on all; a free one is
+    fine.
+    """
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         for listen in (f":{port}", f"127.0.0.1:{port}"):
@@ -95,7 +99,10 @@ def _haproxy(folder: Path, answer: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [("HA-Proxy version 2.4.22-1 2023/02/14", "2.6 or newer"), ("nginx version 1.22", "does not say which HAProxy")],
+    [
+        ("HA-Proxy version 2.4.22-1 2023/02/14", "2.6 or newer"),
+        ("nginx version 1.22", "does not say which HAProxy"),
+    ],
 )
 def test_an_haproxy_that_is_too_old_is_refused(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, answer: str, said: str
@@ -189,7 +196,9 @@ def test_two_things_do_not_get_one_port(gate: Gate) -> None:
 
 
 def test_a_name_that_the_server_ca_may_not_name_is_refused(gate: Gate) -> None:
-    """A site that is there has a CA for its own names: another one needs a new root, which is said; nothing changes."""
+    """A site that is there has a CA for its own names: another one needs a new root, which is said; nothing
+    changes.
+    """
     gate.up()
     before = gate.open().config()
     with pytest.raises(Conflict) as raised:

@@ -41,7 +41,9 @@ def test_the_whole_life_of_a_gateway(gate: Gate) -> None:
         with pytest.raises(Refused):
             request(gate.port, "GET", "/", laptop)
         assert request(gate.port, "GET", "/", phone).status == 200
-        seen = until(lambda: {one.allow for one in traffic.accesses(gate.open(), 100)} == {True, False}, what="the log")
+        seen = until(
+            lambda: {one.allow for one in traffic.accesses(gate.open(), 100)} == {True, False}, what="the log"
+        )
         assert seen
 
     gone = gateway.take_down(gate.open(), gate.environ)

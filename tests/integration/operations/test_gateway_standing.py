@@ -35,7 +35,9 @@ def network() -> Iterator[None]:
 
 
 def test_a_node_red_that_others_reach_is_not_locked(network: None, gate: Gate) -> None:
-    """Bound to all addresses: the address under which it is reached is said, and what to do; bound to loopback: locked."""
+    """Bound to all addresses: the address under which it is reached is said, and what to do; bound to loopback:
+    locked.
+    """
     gate.up()
     with gate.run():
         with web(gate.behind, "0.0.0.0"):
@@ -112,7 +114,14 @@ def test_the_ways_out_are_said(gate: Gate) -> None:
     """Each of the three stands among the warnings, of both commands that say how things stand."""
     gate.up()
     spool = gate.settings.gateway.spool
-    line = {"at": 1.5, "from": CLOUDFLARE, "method": None, "path": None, "allow": False, "reason": "no-certificate"}
+    line = {
+        "at": 1.5,
+        "from": CLOUDFLARE,
+        "method": None,
+        "path": None,
+        "allow": False,
+        "reason": "no-certificate",
+    }
     (spool / "access.jsonl").write_text(f"{json.dumps(line)}\n" * 8)
     stands = gateway_standing.standing(gate.open(), gate.environ)
     said = "\n".join(stands.warnings)
