@@ -1,4 +1,6 @@
-"""`run` of the gateway as a process of its own, and something simple behind it that answers and keeps websockets."""
+"""`run` of the gateway as a process of its own, and something simple behind it that answers and keeps
+websockets.
+"""
 
 from __future__ import annotations
 

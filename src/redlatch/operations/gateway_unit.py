@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def is_wanted(settings: Settings) -> bool:
     """Whether a unit is written: in an installation of root's on a machine that has systemd, be it at its next
     boot.
     """
-    return settings.system and path().parent.is_dir()
+    return settings.system and path().parent.is_dir() and shutil.which("systemctl") is not None
 
 
 def is_installed(settings: Settings) -> bool:
