@@ -1,6 +1,4 @@
-"""`run` of the gateway as a process of its own, and something simple behind it that answers and keeps
-websockets.
-"""
+"""`run` of the gateway as a process of its own, and something behind it that answers and keeps websockets."""
 
 from __future__ import annotations
 
@@ -19,13 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.nodered import free_port
+from tests.support.site import Site
+from tests.support.wait import until
+
 from redlatch.engines.haproxy.model import Gateway, Upstream, gateway_json
 from redlatch.engines.haproxy.runtime import Runtime
 from redlatch.engines.nodered.claims import InForce, read_in_force
 from redlatch.settings import Settings
-from tests.support.nodered import free_port
-from tests.support.site import Site
-from tests.support.wait import until
 
 SECRET = "ab" * 32
 _RUN = (

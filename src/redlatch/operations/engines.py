@@ -18,8 +18,8 @@ class Engine:
     """One engine: it reads `settings.published` as a member of `gid`, and its claims in `settings.spool` are those
     of `uid`, the user called `user`. `is_on` is false while it is prepared and nothing insists on it yet.
 
-    `word` names it for a person, `by` who speaks for it; `off` and `idle` are what there is to say while it is
-    not on, and does not run.
+    `word` names it for a person, `by` who speaks for it; `off` and `idle` are what there is to say while it is not
+    on, and does not run.
     """
 
     name: str

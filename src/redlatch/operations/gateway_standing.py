@@ -232,9 +232,8 @@ def ending_tls(entries: Sequence[claims.Access], gateway: Gateway) -> str:
         # whom such a proxy speaks for is what the log says, so it cannot be told which of them came through it
         if not any(one.fingerprint for one in entries):
             return (
-                f"none of the last {len(entries)} connections brought a certificate, and a proxy is trusted to "
-                "say who "
-                "comes: it seems to end TLS itself, and then no device's certificate arrives here"
+                f"none of the last {len(entries)} connections brought a certificate, and a proxy is trusted "
+                "to say who comes: it seems to end TLS itself, and then no device's certificate arrives here"
             )
         return ""
     trusted = compiled(parse(one) for one in gateway.trusted_proxies)

@@ -27,9 +27,7 @@ _BEHIND: Final = "behind a proxy, a tunnel (cloudflared), Docker or a router's h
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last connections (at most 500) by the addresses they came from, refused ones too; `by` is whose word
-    it is.
-    """
+    """The last connections (at most 500) by the addresses they came from, refused ones too; `by`: whose word."""
 
     connections: int = 0
     addresses: Mapping[str, int] = field(default_factory=dict)
@@ -98,8 +96,7 @@ def cautions(name: str, network: Network, found: Seen) -> tuple[str, ...]:
     if address is not None and network.contains(address):
         said.append(
             f"all of the last {found.connections} connections came from {address} ({found.by}'s word), which is "
-            "in "
-            f"{name}: it may stand for everybody"
+            f"in {name}: it may stand for everybody"
         )
     if network.overlaps(_LOOPBACK):
         said.append(f"{name} holds this machine's own address: {_BEHIND} everybody seems to come from there")

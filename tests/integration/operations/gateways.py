@@ -1,6 +1,4 @@
-"""A site with a gateway and no Node-RED of its own: everything belongs to one person, in a folder of the
-test's.
-"""
+"""A site with a gateway and no Node-RED of its own: all of it one person's, in a folder of the test's."""
 
 from __future__ import annotations
 

@@ -58,9 +58,7 @@ def test_a_senseless_call_changes_nothing(
 
 
 def test_a_port_that_is_taken_is_refused_with_who_has_it(gate: Gate) -> None:
-    """The process that holds the port is named, whether it listens on that address or on all; a free one is
-    fine.
-    """
+    """The process that holds the port is named, whether it listens on that address or on all."""
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         for listen in (f":{port}", f"127.0.0.1:{port}"):
@@ -196,9 +194,7 @@ def test_two_things_do_not_get_one_port(gate: Gate) -> None:
 
 
 def test_a_name_that_the_server_ca_may_not_name_is_refused(gate: Gate) -> None:
-    """A site that is there has a CA for its own names: another one needs a new root, which is said; nothing
-    changes.
-    """
+    """A site that is there has a CA for its own names: another one needs a new root, which is said."""
     gate.up()
     before = gate.open().config()
     with pytest.raises(Conflict) as raised:

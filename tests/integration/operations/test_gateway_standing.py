@@ -35,9 +35,7 @@ def network() -> Iterator[None]:
 
 
 def test_a_node_red_that_others_reach_is_not_locked(network: None, gate: Gate) -> None:
-    """Bound to all addresses: the address under which it is reached is said, and what to do; bound to loopback:
-    locked.
-    """
+    """Bound to all addresses: where it is reached is said, and what to do; bound to loopback: locked."""
     gate.up()
     with gate.run():
         with web(gate.behind, "0.0.0.0"):

@@ -1,5 +1,5 @@
-"""The access log that HAProxy writes by itself, through a descriptor that it was given: read as it grows, added to,
-rotated.
+"""The access log that HAProxy writes by itself, through a descriptor that it was given: read as it grows, added
+to, rotated.
 
 HAProxy never opens the file, so it cannot be moved away under it: at 4 MiB it is copied to `access.1.jsonl` and
 emptied, and the next line stands at its beginning (O_APPEND).

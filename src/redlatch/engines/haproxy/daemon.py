@@ -69,16 +69,14 @@ class Daemon:
             self._hold(pid)
         except OSError:
             return False
-        try:
-            if _started(pid) != started or note.get("version") != self.program.name:
-                raise EngineError("another process, or another HAProxy")
-            if self.runtime.processes().master != pid:
-                raise EngineError("another process")
-        except EngineError:
-            mine = _started(pid) == started
-            if mine:  # it cannot be led, and would hold the ports
-                self.stop()
+        if _started(pid) != started:  # another process that got its id
             self._let_go()
+            return False
+        answers = False
+        with contextlib.suppress(EngineError):
+            answers = note.get("version") == self.program.name and self.runtime.processes().master == pid
+        if not answers:  # it cannot be led, and would hold the ports
+            self.stop()
             return False
         self.note()
         return True
@@ -139,7 +137,7 @@ class Daemon:
         with contextlib.suppress(OSError):
             if self._messages.lstat().st_size > _MESSAGES:
                 os.truncate(self._messages, 0)
-        found = self.runtime.reload()
+        found = self.runtime.reload(alive=self.is_running)
         self.note(found)
         return found
 

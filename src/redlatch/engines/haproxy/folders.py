@@ -1,7 +1,7 @@
-"""What HAProxy reads, a folder for each time that it reads it: `1/`, `2/`, ... and `current`, the one that counts.
+"""What HAProxy reads, a folder for each time that it reads it: `1/`, `2/`, ...; `current` is the one that counts.
 
-A new folder is written and tried before `current` points to it, so that a full disk or a bad file leaves everything
-as it was. Nothing in here is ever believed after a restart: it is made anew from what is published.
+A new folder is written and tried before `current` points to it, so that a full disk or a bad file leaves all as it
+was. Nothing in here is ever believed after a restart: it is made anew from what is published.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Folders:
     def current(self) -> Path | None:
         """The folder that HAProxy read last."""
         try:
-            folder = self.root / os.readlink(self.link)
+            folder = self.root / self.link.readlink()
         except OSError:
             return None
         return folder if folder.parent == self.root else None
@@ -65,6 +65,12 @@ class Folders:
     def remove(self, folder: Path) -> None:
         """Removes one; what cannot be removed stays."""
         shutil.rmtree(folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Removes all of them: nothing reads them any more."""
+        with contextlib.suppress(OSError):
+            self.link.unlink()
+        self.tidy()
 
     def tidy(self) -> None:
         """Removes all that do not count (any more)."""

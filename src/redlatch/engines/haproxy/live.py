@@ -1,8 +1,8 @@
 """A change of the snapshot, brought to the HAProxy that runs: through its Runtime API, or by a reload.
 
-The file comes first: what is in force would still be so after a reload by whomever. Then the values (they say for an
-id what it may, and an id keeps its meaning) beside those of before, the keys that lead to ids, and the values alone:
-so nobody who is let in before and after is refused in between, and nobody is let in whom neither would.
+The file comes first: what is in force would still be so after a reload by whomever. Then the values (they say for
+an id what it may, and an id keeps its meaning) beside those of before, the keys that lead to ids, and the values
+alone: so nobody who is let in before and after is refused in between, and nobody is let in whom neither would.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Told:
 class Plan:
     """How to get from what is told to the next snapshot by the Runtime API.
 
-    `rows` are the devices' to set; `tables` the names of those to replace. `takes`: somebody may have lost a right;
-    `only`: then none but these certificates (None: anybody).
+    `rows` are the devices' to set; `tables` the names of those to replace. `takes`: somebody may have lost a
+    right; `only`: then none but these certificates (None: anybody).
     """
 
     next: Told
@@ -90,13 +90,12 @@ def plan(now: Told, snapshot: Snapshot, digest: str, changed: Changed) -> Plan |
     size = sum(len(tables[name]) * (2 if name in VALUE_TABLES else 1) for name in differ)
     if size + len(rows) > MOST_ROWS:
         return None
-    later = snapshot.time > before.time
     return Plan(
         Told(snapshot, digest, now.structure, tables, overlay),
         rows,
         differ,
-        takes=bool(lost) or not same or later,
-        only=lost if same and not later else None,
+        takes=bool(lost) or not same,
+        only=lost if same else None,
     )
 
 
@@ -124,11 +123,11 @@ def tell(runtime: Runtime, worker: int, maps: Mapping[str, str], now: Told, step
         else:
             for key, row in step.rows.items():
                 runtime.put(worker, maps["changed"], key, row)
-        values = [name for name in VALUE_TABLES if name in step.tables]
+        values = [name for name in step.tables if name in VALUE_TABLES]
         for name in values:
             runtime.replace(worker, maps[name], {**now.tables[name], **after[name]})
-        for name in KEY_TABLES:
-            if name in step.tables:
+        for name in step.tables:
+            if name not in VALUE_TABLES:
                 runtime.replace(worker, maps[name], after[name])
         for name in values:
             runtime.replace(worker, maps[name], after[name])

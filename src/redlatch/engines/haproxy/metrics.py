@@ -6,12 +6,12 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from redlatch.engines.haproxy.runtime import Runtime, Worker
+from redlatch.engines.haproxy.runtime import Runtime
 from redlatch.errors import EngineError
 from redlatch.files import explained
 from redlatch.policy.model import Entry
@@ -47,16 +47,23 @@ class Counted:
 
     def __init__(self) -> None:
         self._decisions, self._dropped = Sums(), Sums()
+        self._ends: tuple[object, float, tuple[int, int | None, int]] | None = None
 
-    def look(self, runtime: Runtime, workers: tuple[Worker, ...]) -> tuple[dict[str, int], int]:
-        """(decisions by reason, lines that the log lost). A worker that does not answer counts as it did before."""
+    def ends(self, devices: Mapping[str, Entry], now: float) -> tuple[int, int | None, int]:
+        """As `ends`, looked at once a minute while they are the same: 100,000 devices take 50 ms."""
+        if self._ends is None or self._ends[0] is not devices or now - self._ends[1] > 60:
+            self._ends = devices, now, ends(devices, now)
+        return self._ends[2]
+
+    def look(self, runtime: Runtime, workers: Iterable[int]) -> tuple[dict[str, int], int]:
+        """(decisions by reason, lines that the log lost). One that does not answer counts as before."""
         decisions: dict[int, dict[str, int]] = {}
         dropped: dict[int, dict[str, int]] = {}
-        for one in workers:
-            decisions[one.pid], dropped[one.pid] = {}, {}
+        for pid in workers:
+            decisions[pid], dropped[pid] = {}, {}
             with contextlib.suppress(EngineError, ValueError):
-                decisions[one.pid] = runtime.table(one.pid, "reasons", "http_req_cnt")
-                dropped[one.pid] = {"lines": int(runtime.info(one.pid).get("DroppedLogs", "0"))}
+                decisions[pid] = runtime.table(pid, "reasons", "http_req_cnt")
+                dropped[pid] = {"lines": int(runtime.info(pid).get("DroppedLogs", "0"))}
         return self._decisions.look(decisions), self._dropped.look(dropped).get("lines", 0)
 
 

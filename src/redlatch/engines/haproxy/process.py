@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Self
 
 from redlatch.engines.haproxy.program import find
 from redlatch.engines.haproxy.report import notify, say
@@ -29,7 +29,7 @@ _CHANGES: Final = fcntl.DN_CREATE | fcntl.DN_RENAME | fcntl.DN_MODIFY | fcntl.DN
 
 
 def run(settings: Settings, *, haproxy: Path | None = None) -> None:
-    """Runs the gateway whose home `settings` names (Settings.gateway) until SIGTERM or ctrl-c, which end HAProxy too.
+    """Runs the gateway of this home (Settings.gateway) until SIGTERM or ctrl-c; then HAProxy ends too.
 
     For the main thread. `haproxy`: another one than the installed. Raises EngineError when there is no HAProxy, or
     none that is new enough, Busy when another one runs in this home, FileProblem when the spool cannot be written.
@@ -99,7 +99,7 @@ class _Signals:
         self.stopping = False
         self.pipe = self._end = -1
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Self:
         self.pipe, self._end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,7 +135,7 @@ class _Watch:
         self._descriptor = -1
         self._folder: tuple[int, int] | None = None
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +143,7 @@ class _Watch:
             os.close(self._descriptor)
 
     def keep(self, folder: Path) -> None:
-        """Watches the folder, also when it is another one than before. Where that cannot be, the poll finds out."""
+        """Watches the folder, also when it is another one than before. Where that fails, the poll finds out."""
         with contextlib.suppress(OSError):
             state = folder.stat()
             if (state.st_dev, state.st_ino) == self._folder:

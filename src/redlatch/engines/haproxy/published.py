@@ -77,8 +77,8 @@ class Published:
     def snapshot(self) -> tuple[Snapshot, str, Changed]:
         """The snapshot, its digest, and which devices are others than in the one that this gave before.
 
-        Raises FileProblem and InvalidInput; the next call compares with the same one as this did. Parts are removed
-        as soon as no head names them: so a missing one is looked for by the next head.
+        Raises FileProblem and InvalidInput; the next call compares with the same one as this did. Parts are
+        removed as soon as no head names them: so a missing one is looked for by the next head.
         """
         for left in reversed(range(_TRIES)):
             data = self._read(HEAD)

@@ -72,10 +72,8 @@ def refuse_all(folder: Path) -> list[str]:
 
 def ask(snapshot: Snapshot, folder: Path) -> Iterator[str]:
     """The whole decision, and what is done about it."""
-    explains = snapshot.mode == "explain"
     yield from _words(snapshot, folder)
-    if not explains:
-        yield from _at_the_handshake(snapshot, folder)
+    yield from _at_the_handshake(snapshot, folder)
     yield f"http-request set-log-level silent if {{ str(stale),map_str_int({folder}/state.map) eq 1 }}"
     yield f"http-request reject if {{ str(stale),map_str_int({folder}/state.map) eq 1 }}"
     yield from _peer(folder)
@@ -141,8 +139,7 @@ acl navigates req.fhdr(sec-fetch-mode) -m str navigate
 acl one_dest req.fhdr_cnt(sec-fetch-dest) eq 1
 acl is_shown req.fhdr(sec-fetch-dest) -m str SHOWN
 
-acl canonical var(txn.path) -m reg -f @/canonical.lst
-acl dots var(txn.path) -m reg -f @/dots.lst
+acl uncanonical var(txn.path) -m reg -f @/uncanonical.lst
 acl editors var(txn.lpath) -m beg -f @/editor.lst
 acl editors var(txn.path) -m str -f @/editor-root.lst
 acl editor_reads var(txn.path) -m str -f @/reads.lst
@@ -194,12 +191,18 @@ def _at_the_handshake(snapshot: Snapshot, folder: Path) -> Iterator[str]:
     """Nothing beyond the handshake for whom no rule speaks of. Who comes through a proxy is asked later."""
     yield "tcp-request session set-var(sess.peer) src"
     yield from _who(_CONNECTION, "sess", folder)
-    told = "" if snapshot.mode == "strict" else f" !{{ src -f {folder}/private.lst }}"
-    refused = f"!trusted !{{ var(sess.why) -m str ok }} {{ var(sess.grant) -m str 0 }}{told}"
-    yield f"tcp-request session set-var(sess.knock) src,concat(|,sess.why) if {refused}"
-    yield f"tcp-request session track-sc0 var(sess.knock) table knocks if {refused}"
-    yield f"tcp-request session sc-inc-gpc0(0) if {refused}"
-    yield f"tcp-request session reject if {refused}"
+    refused = "!{ var(sess.why) -m str ok } { var(sess.grant) -m str 0 }"
+    silent = {
+        "strict": [f"{refused} !trusted"],
+        "auto": [f"{refused} !trusted !{{ src -f {folder}/private.lst }}"],
+    }.get(snapshot.mode, [])
+    yield f"tcp-request session set-var(sess.turned_away) bool(true) if {refused} by_open_port"
+    yield from (f"tcp-request session set-var(sess.turned_away) bool(true) if {one}" for one in silent)
+    turned_away = "{ var(sess.turned_away) -m found }"
+    yield f"tcp-request session set-var(sess.knock) src,concat(|,sess.why) if {turned_away}"
+    yield f"tcp-request session track-sc0 var(sess.knock) table knocks if {turned_away}"
+    yield f"tcp-request session sc-inc-gpc0(0) if {turned_away}"
+    yield f"tcp-request session reject if {turned_away}"
 
 
 def _peer(folder: Path) -> Iterator[str]:
@@ -295,11 +298,11 @@ def _request(folder: Path) -> Iterator[str]:
 def _area(folder: Path) -> Iterator[str]:
     """The area: unknown is the editor's, and what the editor owns is never anything else."""
     websocket = "{ var(txn.websocket) -m found }"
-    flows = "canonical !dots !{ var(txn.is_editors) -m found } !{ var(txn.area) -m found }"
+    flows = "!uncanonical !{ var(txn.is_editors) -m found } !{ var(txn.area) -m found }"
     yield _set("spath", "var(txn.path),concat(/)")
     yield _set("lpath", "var(txn.spath),lower")
     yield _set("is_editors", "bool(true)", "editors")
-    yield _set("area", f"str({Area.EDITOR})", "!canonical or dots")
+    yield _set("area", f"str({Area.EDITOR})", "uncanonical")
     reading = "!{ var(txn.area) -m found } { var(txn.is_editors) -m found }"
     yield _set("area", f"str({Area.EDITOR_READ})", f"{reading} !{websocket} editor_reads")
     yield _set("area", f"str({Area.EDITOR_READ})", f"{reading} {websocket} comms")
@@ -312,7 +315,7 @@ def _area(folder: Path) -> Iterator[str]:
 
 def _reach(folder: Path) -> Iterator[str]:
     """Whether a rule lets it through, or which of them comes nearest."""
-    named = "canonical !dots !{ var(txn.is_editors) -m found }"
+    named = "!uncanonical !{ var(txn.is_editors) -m found }"
     reach = f"map_str_int({folder}/reach.map,0)"
     for method, bit in BITS.items():
         yield _set("method", f"int({bit})", f"{{ method {method} }}")
@@ -367,8 +370,8 @@ def _outcome(snapshot: Snapshot, folder: Path) -> Iterator[str]:
         yield _set(f"{name}_json", r"'str(\")'", quoted)
         yield _set(f"{name}_json", rf"'var(txn.{name}_json),concat(,{value},\")'", quoted)
     yield f"http-request set-var(sess.came_in) bool(true) if {allowed}"
-    if snapshot.mode != "explain":
-        told = "" if snapshot.mode == "strict" else f" !{{ var(txn.peer) -m ip -f {folder}/private.lst }}"
+    told = {"strict": "", "auto": f" !{{ var(txn.peer) -m ip -f {folder}/private.lst }}"}.get(snapshot.mode)
+    if told is not None:
         yield f"http-request reject if !is_device no_grant{told}"
     headers = " ".join(f'hdr {name} "{value}"' for name, value in HEADERS.items())
     for kind, file, wanted in (

@@ -234,8 +234,7 @@ def _lists(snapshot: Snapshot | None, gateway: Gateway) -> dict[str, bytes]:
             shown for name in snapshot.names if _NAME.fullmatch(name) for shown in (name, f"{name}.")
         ),
         "origins.lst": _lines(_origins(snapshot)),
-        "canonical.lst": _lines([paths.CANONICAL]),
-        "dots.lst": _lines([paths.DOTS]),
+        "uncanonical.lst": _lines([paths.UNCANONICAL]),
         **_editor(snapshot.admin_root),
         "websockets.lst": _lines(_canonical(areas.websockets)),
         **_endpoints(areas.http_in),

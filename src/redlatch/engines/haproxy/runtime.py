@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -145,12 +145,12 @@ class Runtime:
             raise EngineError("haproxy does not say which processes it has")
         return Processes(master, reloads, failed, tuple(workers))
 
-    def reload(self, *, seconds: float = 60) -> Processes:
+    def reload(self, *, seconds: float = 60, alive: Callable[[], bool] = lambda: True) -> Processes:
         """Has the master read its configuration anew; returns once the new worker answers.
 
         The old one keeps its connections. 2.6 says nothing and closes its socket for some 30 ms while the master
         starts itself anew, so `show proc` is asked until it tells of one more attempt. Refused: the new
-        configuration was not taken, and the old worker goes on as before.
+        configuration was not taken, and the old worker goes on as before. Gone: the master is not `alive`.
         """
         before = self.processes()
         deadline = time.monotonic() + seconds
@@ -165,6 +165,8 @@ class Runtime:
                 if after.reloads != before.reloads and new is not None and new not in before.workers:
                     self.ask("show map", worker=new.pid, seconds=max(0.1, deadline - time.monotonic()))
                     return after
+            if not alive():
+                raise Gone("haproxy has ended")
             if time.monotonic() > deadline:
                 raise EngineError(f"haproxy has not reloaded within {seconds:.0f} s")
             time.sleep(0.003)

@@ -1,8 +1,8 @@
 """Which open streams are whose, and which of them have lost their right.
 
 HAProxy tells of a stream when it lets it in (the access log: certificate, path, its own number for it) and of what
-is open by that number (`show sess all`). A stream that the log does not tell of waits for its answer, or is a later
-GET of a connection: that connection's certificate is known from its first request.
+is open by that number (`show sess all`). A stream that the log does not tell of waits for its answer, or is a
+later GET of a connection: that connection's certificate is known from its first request.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redlatch.engines.haproxy.runtime import Session
 from redlatch.policy.decide import decide
 from redlatch.policy.model import Entry, Facts, Snapshot
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 #: The frontend through which Node-RED is reached, and the name of its bind that asks nobody for a certificate.
 DOOR: Final = "door"
@@ -71,9 +74,9 @@ class Streams:
                 kind = self._websockets if known.websocket else self._requests
                 kind[known.worker, known.id] = known
                 opened = opened or known.websocket
-        for remembered in (self._websockets, self._requests, self._connections):
-            for key in list(islice(remembered, max(0, len(remembered) - _MOST))):
-                del remembered[key]  # type: ignore[attr-defined]
+        _forget(self._websockets)
+        _forget(self._requests)
+        _forget(self._connections)
         return opened
 
     def get(self, worker: int, number: int) -> Known | None:
@@ -111,7 +114,7 @@ class Streams:
         *,
         only: Collection[str] | None = None,
     ) -> Found:
-        """Which streams may not be, by `policy.decide`; with `only`, none but of these certificates can be such."""
+        """Which streams may not be, by `policy.decide`; with `only`, none but these certificates' can be such."""
         lost, unknown = [], []
         verdicts: dict[object, bool] = {}
         for session in sessions:
@@ -150,6 +153,12 @@ class Streams:
     def _all(self) -> Iterator[Known]:
         yield from self._websockets.values()
         yield from self._requests.values()
+
+
+def _forget(remembered: dict[Key, Value]) -> None:
+    """The oldest beyond what is kept."""
+    for key in list(islice(remembered, max(0, len(remembered) - _MOST))):
+        del remembered[key]
 
 
 def _is_listed(snapshot: Snapshot, certificate: str, now: int) -> bool:

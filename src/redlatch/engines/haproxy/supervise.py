@@ -20,9 +20,10 @@ from redlatch.engines.haproxy.program import Program
 from redlatch.engines.haproxy.published import Published, Setting
 from redlatch.engines.haproxy.render import Places, render
 from redlatch.engines.haproxy.report import Claims, State, say
-from redlatch.engines.haproxy.runtime import Gone, Processes
+from redlatch.engines.haproxy.runtime import Gone
 from redlatch.engines.haproxy.streams import Streams
 from redlatch.engines.haproxy.tree import Changed
+from redlatch.engines.haproxy.workers import Workers
 from redlatch.errors import EngineError, RedlatchError
 from redlatch.files import make_dir
 from redlatch.policy.model import Snapshot
@@ -54,9 +55,7 @@ class Supervisor:
         self._counted = metrics.Counted()
         self.claims = Claims(settings.spool, State(f"haproxy/{program.short}"))
         self.answering = metrics.Answering(root / "metrics.sock", self._figures)
-        self._workers: Processes | None = None
-        self._maps: dict[int, dict[str, str]] = {}
-        self._stale: set[int] = set()
+        self._workers = Workers(self.daemon)
         self._stale_due: float | None = None
         # What is published, as far as it can be read, and what of it is in force
         self._seen: tuple[object, ...] = ()
@@ -78,7 +77,6 @@ class Supervisor:
         self._opened = True
         self._swept = 0.0
         self._sweep_cost = 0.0
-        self._ends: tuple[object, float, tuple[int, int | None, int]] | None = None
 
     # --- for the loop
 
@@ -109,16 +107,17 @@ class Supervisor:
         noticed = time.monotonic()
         state = self._published.state()
         again = self._retry_at is not None and noticed >= self._retry_at
-        if state != self._seen:
-            self._seen = state
-            self._tries = 0
-            self._read_published()
-        elif again and self._problems.keys() & {"snapshot", "gateway"}:
-            self._setting_seen = ()
-            self._read_published()
-        elif not again and (self.daemon.is_running() or noticed < self._start_at):
+        if state == self._seen and not again and (self.daemon.is_running() or noticed < self._start_at):
             return
         self._retry_at = None
+        if again:
+            self._refused = None
+        if state != self._seen:
+            self._seen, self._tries = state, 0
+            self._read_published()
+        elif self._problems.keys() & {"snapshot", "gateway"}:
+            self._setting_seen = ()
+            self._read_published()
         with self._trying("engine", again=True):
             self._bring(noticed)
 
@@ -136,11 +135,10 @@ class Supervisor:
     def ended(self) -> None:
         """Takes note that HAProxy has ended; `look` starts it again."""
         lived = time.monotonic() - self._started
-        say("error", "haproxy has ended", after_s=round(lived, 1), why=self.daemon.words())
+        self._problem("engine", f"haproxy has ended: {self.daemon.words()}")
         self.daemon.ended()
-        self._told, self._workers, self._setting = None, None, self._setting
-        self._maps.clear()
-        self._stale.clear()
+        self._told = None
+        self._workers = Workers(self.daemon)
         if lived > _STEADY:
             self._starts = 0
         self._start_at = time.monotonic() + (0 if not self._starts else self._pause())
@@ -159,11 +157,11 @@ class Supervisor:
     def stop(self) -> None:
         """Ends HAProxy too."""
         self.daemon.stop()
-        self._folders.tidy()
+        self._folders.clear()
         self.answering.close()
         self._read_log()
         self._log.close()
-        self._problem("engine", "the gateway was stopped")
+        self.claims.state.problem = "the gateway was stopped"
         self.claims.in_force()
 
     # --- what is published
@@ -184,45 +182,47 @@ class Supervisor:
     def _bring(self, noticed: float) -> None:
         running = self.daemon.is_running()
         if running and self._told is None and self._snapshot is None and not self._is_closed:
-            return self._keep()  # taken over, with an older snapshot that was a good one
+            self._keep()  # taken over, with an older snapshot that was a good one
+            return
         candidate = self._candidate
         if candidate is None:
             if self._setting is None:
-                return None
+                return
             candidate = self._setting
         same_setting = candidate in (self._setting, self._refused)
         if running and same_setting:
             if self._told is not None and self._snapshot is not None:
-                if self._snapshot[1] == self._told.digest:
-                    return self._done(noticed, 0)
+                if self._is_in_force():
+                    return
                 step = live.plan(self._told, *self._snapshot, self._changed)
                 if step is not None:
-                    return self._bring_live(step, noticed)
+                    self._bring_live(step, noticed)
+                    return
             elif self._snapshot is None and self._is_closed:
-                return None
-        return self._bring_anew(candidate, noticed)
+                return
+        self._bring_anew(candidate, noticed)
 
     def _bring_live(self, step: live.Plan, noticed: float) -> None:
-        assert self._told is not None
         folder = self._folders.current()
-        present = self._present()
-        if folder is None:
+        present = self._workers.present()
+        if folder is None or self._told is None:
             raise EngineError("haproxy's files are gone")
         live.write(folder, self._told, step)
         self._make_stale()
+        before, self._told = self._told, None  # what is told in part is not known: only a reload follows
         try:
-            live.tell(self.daemon.runtime, present, self._maps_of(present), self._told, step)
+            live.tell(self.daemon.runtime, present, self._workers.maps(present), before, step)
         except EngineError as error:
             say("warning", "the runtime api failed; reloading", why=error.message)
-            self._bring_anew(self._setting or self._candidate, noticed)
+            if self._setting is None:
+                raise
+            self._bring_anew(self._setting, noticed)
             return
         self._told, self._changed = step.next, {}
-        closed = self._cut(step.only) if step.takes else 0
-        self._done(noticed, closed)
+        self._done(noticed, self._cut(step.only) if step.takes else 0)
 
-    def _bring_anew(self, setting: Setting | None, noticed: float) -> None:
+    def _bring_anew(self, setting: Setting, noticed: float) -> None:
         """By a start or a reload; where the new setting is not taken, with the one that was."""
-        assert setting is not None
         try:
             self._bring_setting(setting)
         except RedlatchError as error:
@@ -230,12 +230,14 @@ class Supervisor:
                 raise
             self._refused = setting
             self._problem("setting", _told(error))
+            self._retry_at = time.monotonic() + _RETRY[-1]
+            if self.daemon.is_running() and self._is_in_force():
+                return
             self._bring_setting(self._setting)
         else:
             self._refused = None
             self._problem("setting", None)
-        takes = self._snapshot is not None
-        self._done(noticed, self._cut(None) if takes else 0)
+        self._done(noticed, self._cut(None))
 
     def _bring_setting(self, setting: Setting) -> None:
         snapshot = self._snapshot[0] if self._snapshot is not None else None
@@ -252,10 +254,10 @@ class Supervisor:
             try_out(self.daemon.program, folder, log_fd=LOG_FD)
             self._folders.switch(folder)
             if self.daemon.is_running():
-                self._workers = self.daemon.reload()
+                self._workers.know(self.daemon.reload())
                 say("info", "haproxy has reloaded", pid=self.daemon.pid)
             else:
-                self._workers = self.daemon.start()
+                self._workers.know(self.daemon.start())
                 self._started = time.monotonic()
                 say("info", "haproxy is started", pid=self.daemon.pid, version=self.daemon.program.name)
         except BaseException:
@@ -263,7 +265,7 @@ class Supervisor:
                 self._folders.switch(before)
             self._folders.remove(folder)
             raise
-        same = self._told is not None and self._snapshot is not None and self._told.digest == self._snapshot[1]
+        same = self._is_in_force()
         self._setting, self._changed = setting, {}
         self._told = live.told(*self._snapshot, compiled) if self._snapshot is not None else None
         self._is_closed = self._snapshot is None
@@ -274,33 +276,23 @@ class Supervisor:
         if not same:
             self._make_stale()
 
-    def _make_stale(self) -> None:
-        """Has old workers refuse every new request; one that cannot be told so is ended."""
-        self._stale_due = None
-        found = self._processes()
-        present = found.present
-        for one in found.workers:
-            if one == present or one.pid in self._stale:
-                continue
-            try:
-                which = self._maps_of(one.pid).get("state")
-                if which is not None:  # else it refuses everybody anyway
-                    self.daemon.runtime.put(one.pid, which, "stale", "1")
-            except Gone:
-                continue
-            except EngineError as error:
-                say("warning", "an old worker is ended", pid=one.pid, why=error.message)
-                self.daemon.end_worker(one.pid)
-            self._stale.add(one.pid)
+    def _is_in_force(self) -> bool:
+        """Whether the present worker has been told of the snapshot that is published."""
+        return self._told is not None and self._snapshot is not None and self._told.digest == self._snapshot[1]
 
     def _cut(self, only: frozenset[str] | None) -> int:
-        assert self._snapshot is not None
-        return self._cutter.after(self._snapshot[0], [one.pid for one in self._processes().workers], only)
+        if self._snapshot is None:
+            return 0
+        return self._cutter.after(self._snapshot[0], self._workers.all(), only)
+
+    def _make_stale(self) -> None:
+        self._stale_due = None
+        self._workers.make_stale()
 
     def _keep(self) -> None:
         """Says what a HAProxy that was taken over enforces: what an earlier `run` said."""
         self.claims.recall()
-        self._problem("snapshot", f"{self._problems.get('snapshot', 'no snapshot')}; an older one stays in force")
+        self._problem("kept", "what haproxy was told before stays in force")
 
     def _done(self, noticed: float, closed: int) -> None:
         state = self.claims.state
@@ -315,19 +307,16 @@ class Supervisor:
             state.port = listener(self._setting.gateway.listen[0])[1]
             state.server_not_after = ends.timestamp() if ends is not None else None
         state.closed, state.ms = closed, round((time.monotonic() - noticed) * 1000, 1)
-        self._problem("engine", None)
+        for what in ("engine", "kept"):
+            self._problems.pop(what, None)
+        state.problem = "; ".join(self._problems.values()) or None
         self.claims.in_force()
         say("info", "in force", version=state.version, closed=closed, ms=state.ms)
 
     # --- each second
 
     def _look_at_haproxy(self) -> None:
-        self._workers = None
-        found = self._processes()
-        self.daemon.note(found)
-        pids = {one.pid for one in found.workers}
-        self._maps = {pid: one for pid, one in self._maps.items() if pid in pids}
-        self._stale &= pids
+        pids = {one.pid for one in self._workers.look().workers}
         if self._snapshot is not None and self._told is not None:
             self._closed(self._cutter.ended(self._snapshot[0], pids))
         counted = {pid: self._of(pid, "knocks") for pid in pids}
@@ -355,22 +344,6 @@ class Supervisor:
         self._swept, self._sweep_cost = now, time.monotonic() - now
 
     # --- small things
-
-    def _processes(self) -> Processes:
-        if self._workers is None:
-            self._workers = self.daemon.runtime.processes()
-        return self._workers
-
-    def _present(self) -> int:
-        present = self._processes().present
-        if present is None:
-            raise EngineError("haproxy has no worker")
-        return present.pid
-
-    def _maps_of(self, pid: int) -> dict[str, str]:
-        if pid not in self._maps:
-            self._maps[pid] = self.daemon.runtime.maps(pid)
-        return self._maps[pid]
 
     def _read_log(self) -> None:
         self._feed(self._log.read())
@@ -401,7 +374,7 @@ class Supervisor:
                 self._tries += 1
             if not self.daemon.is_running():
                 self._start_at = max(self._start_at, self._retry_at or 0.0)
-            self._workers = None
+            self._workers.forget()
         else:
             self._problem(what, None)
 
@@ -419,12 +392,11 @@ class Supervisor:
     def _figures(self) -> str:
         snapshot = self._snapshot[0] if self._told is not None and self._snapshot is not None else None
         now = time.time()
-        try:
-            workers = self._processes().workers
-        except EngineError:
-            workers = ()
+        workers = []
+        with contextlib.suppress(EngineError):
+            workers = self._workers.all()
         decisions, dropped = self._counted.look(self.daemon.runtime, workers)
-        devices, soonest, ending = self._when_it_ends(snapshot, now)
+        devices, soonest, ending = self._counted.ends(snapshot.devices if snapshot is not None else {}, now)
         return metrics.shown(
             metrics.Figures(
                 now=now,
@@ -438,14 +410,6 @@ class Supervisor:
                 streams=self._open,
             )
         )
-
-    def _when_it_ends(self, snapshot: Snapshot | None, now: float) -> tuple[int, int | None, int]:
-        """As metrics.ends, looked at once a minute: with 100,000 devices it takes 50 ms."""
-        if snapshot is None:
-            return 0, None, 0
-        if self._ends is None or self._ends[0] is not snapshot.devices or now - self._ends[1] > 60:
-            self._ends = snapshot.devices, now, metrics.ends(snapshot.devices, now)
-        return self._ends[2]
 
 
 def _told(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The devices of the published snapshot, held so that a change costs what changed, with ten of them or a million.
 
-The same tree as the files' (policy/snapshot.py): a node remembers the digest of the file that it was read from, and
-where the new tree has the same digest, what is held is kept. The old files need not be there any more.
+The same tree as the files' (policy/snapshot.py): a node remembers the digest of the file that it was read from,
+and where the new tree has the same digest, what is held is kept. The old files need not be there any more.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Tree(Mapping[str, Entry]):
 def follow(old: Tree, new_root: str | None, read: Read) -> tuple[Tree, Changed]:
     """The tree of that root, and what is another in it than in `old`: fingerprint -> entry, None where it went.
 
-    `read` gives a file of the new tree by its digest. Cost: the files that differ. InvalidInput when one is missing
-    or garbled.
+    `read` gives a file of the new tree by its digest. Cost: the files that differ. InvalidInput when one is
+    missing or garbled.
     """
     changed: Changed = {}
     root = _followed(old.root, new_root, read, "", changed)
