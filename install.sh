@@ -22,6 +22,9 @@ unprivileged user; a Node-RED that is there keeps its version. A second run chan
   --purge       with --remove: the flows of a Node-RED that this script installed, too
   --help        this text
 
+It puts the lock inside Node-RED. For HAProxy in front of it instead (containers, several Node-REDs, a lock that no flow can
+remove) install the package haproxy yourself, then: sudo redlatch gateway up --to http://127.0.0.1:1880
+
 Examples:
   sudo ./install.sh
   sudo ./install.sh --lan
@@ -543,6 +546,7 @@ install_all() {
 }
 
 # --- steps of the removal ------------------------------------------------------------------------------------------
+take_gateway_away() { "$redlatch" gateway down --yes; }
 take_lock_off() { "$redlatch" down --yes; }
 remove_units() {
     local unit
@@ -627,7 +631,11 @@ remove_all() {
     [ -z "$(service_processes)" ] || step stop_service "stop console and enrolment"
     if [ -x "$redlatch" ]; then
         look_at_node_red
-        step take_lock_off "take the lock off: redlatch down (Node-RED is open again)"
+        [ ! -d "$home/gateway" ] || step take_gateway_away "take the gateway away: redlatch gateway down (Node-RED is open again)"
+        # a site that has nothing but a gateway has no lock to take off
+        if [ ! -d "$home/gateway" ] || [ -e "$home/published/guard.js" ]; then
+            step take_lock_off "take the lock off: redlatch down (Node-RED is open again)"
+        fi
     fi
     [ -z "$(recorded unit)" ] || step remove_units "remove the systemd units: $(recorded unit | paste -sd' ')"
     if added folder "$prefix/node-red"; then

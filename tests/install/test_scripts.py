@@ -26,6 +26,8 @@ SCRIPTS = (
     "tests/install/whole",
     "tests/install/with-systemd",
     "packaging/certbot-deploy-hook",
+    "packaging/docker/start",
+    "packaging/home-assistant/run",
 )
 NOBODY = 65534
 

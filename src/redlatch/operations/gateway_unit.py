@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +51,9 @@ def remove_user() -> None:
     """Takes that user away; whatever still runs as it keeps it (EngineError)."""
     if has_user():
         _run(("userdel", GATEWAY_USER), "the user redlatch-gateway could not be removed")
+    with contextlib.suppress(KeyError):  # where userdel leaves it (login.defs: USERGROUPS_ENAB)
+        grp.getgrnam(GATEWAY_USER)
+        _run(("groupdel", GATEWAY_USER), "the group redlatch-gateway could not be removed")
 
 
 def _run(command: tuple[str, ...], failed: str) -> None:
@@ -85,7 +90,7 @@ def is_wanted(settings: Settings) -> bool:
     """Whether a unit is written: in an installation of root's on a machine that has systemd, be it at its next
     boot.
     """
-    return settings.system and path().parent.is_dir()
+    return settings.system and path().parent.is_dir() and shutil.which("systemctl") is not None
 
 
 def is_installed(settings: Settings) -> bool:

@@ -39,6 +39,18 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
         *((path, "Node-RED's claims") for path in _children(settings.spool)),
     ]
+    if config is not None and config.gateway is not None:
+        gateway = settings.gateway
+        places += [
+            (gateway.published, "what the gateway reads and may not write"),
+            *(
+                (path, _PUBLISHED.get(path.name, "what the gateway reads"))
+                for path in _children(gateway.published)
+            ),
+            (gateway.spool, "what the gateway reports, and HAProxy's configuration"),
+            *((path, "the gateway's claims") for path in _children(gateway.spool)),
+            *((path, "what gateway up added to this machine") for path in _present(gateway.home / "added")),
+        ]
     if config is not None and config.target is not None:
         places.append((Path(config.target.settings_file), f"Node-RED's settings, of user {config.target.user}"))
         own = (*(config.server_files or ()), *(config.service.server_files or ()))
@@ -47,6 +59,8 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
 
 
 _PUBLISHED = {
+    "gateway.json": "where the gateway listens, and in front of what",
+    "secret": "what the gateway and Node-RED know each other by",
     "server.pem": "the server's key and certificate",
     "device-ca.pem": "the device CA's certificate",
     "snapshot.json": "the rules in force, and which parts belong to them",
