@@ -43,7 +43,10 @@ RULES = (
     *DEFAULT_RULES,
     Rule(5, any_device=True, networks=("home", "office"), area="http-in"),
     Rule(6, roles=("thing",), path="/webhook", methods=("POST",)),
-    *(Rule(10 + n, roles=("user",), networks=("home",), path=f"/room/{n}", methods=("GET", "POST")) for n in range(40)),
+    *(
+        Rule(10 + n, roles=("user",), networks=("home",), path=f"/room/{n}", methods=("GET", "POST"))
+        for n in range(40)
+    ),
 )
 
 
@@ -154,7 +157,9 @@ def crowd(door: Door, count: int) -> dict[str, Entry]:
     """As many devices, with certificates that nobody has."""
     now = int(time.time())
     return {
-        secrets.token_hex(32): Entry(f"id-{number}", ("user", "thing", "viewer")[number % 3], f"u{number}", now, now + YEAR)
+        secrets.token_hex(32): Entry(
+            f"id-{number}", ("user", "thing", "viewer")[number % 3], f"u{number}", now, now + YEAR
+        )
         for number in range(count)
     }
 
@@ -175,7 +180,10 @@ def contestants(folder: Path, devices: int, programs: list[str]) -> Iterator[tup
                 door.site = first.site
                 door.admin = first.admin
             first.site.change(
-                devices={**crowd(door, devices), first.admin.fingerprint: replace(first.admin.entry, role="owner")},
+                devices={
+                    **crowd(door, devices),
+                    first.admin.fingerprint: replace(first.admin.entry, role="owner"),
+                },
                 rules=RULES,
                 networks={"home": network("127.0.0.0/8"), "office": network("10.0.0.0/8")},
                 areas=Areas(dashboards=("/dashboard",), http_in=("/hello", "/light/:who/on")),
@@ -201,7 +209,10 @@ def contestants(folder: Path, devices: int, programs: list[str]) -> Iterator[tup
 def compare(label: str, proxies: Mapping[str, Proxy], rounds: int, work: Callable[[Proxy], int]) -> None:
     works = {name: lambda one=one: one.measure(lambda: work(one)) for name, one in proxies.items()}
     figures = in_turn(works, rounds)  # type: ignore[arg-type]
-    cells = [f"{name} {statistics.median(values):.1f} ({ratio(values, figures['nginx']):.2f})" for name, values in figures.items()]
+    cells = [
+        f"{name} {statistics.median(values):.1f} ({ratio(values, figures['nginx']):.2f})"
+        for name, values in figures.items()
+    ]
     print(f"{label}: {'; '.join(cells)}", flush=True)
 
 
@@ -216,9 +227,10 @@ def main() -> None:
     options = parser.parse_args()
     only = options.only.split(",")
     print(load())
-    with tempfile.TemporaryDirectory() as folder, contestants(
-        Path(folder), options.devices, options.programs.split(",")
-    ) as (proxies, device):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contestants(Path(folder), options.devices, options.programs.split(",")) as (proxies, device),
+    ):
         if "requests" in only:
             compare(
                 "CPU per keep-alive request, us (against nginx)", proxies, options.rounds,

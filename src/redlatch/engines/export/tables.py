@@ -9,7 +9,6 @@ digits, `-`, `_`, `/` and `\xHH`: no quote, brace, dollar or line end of theirs 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -19,12 +18,15 @@ from redlatch.engines.export.model import Export
 from redlatch.policy import paths
 from redlatch.policy.decide import allows_method
 from redlatch.policy.model import ALL, AREAS, METHODS, Area, Entry, Rule, Snapshot
-from redlatch.policy.networks import Network
+from redlatch.policy.networks import Network, cidrs
 
 Table = list[tuple[str, str]]
 
 STRANGER: Final = "s"  # the class of whoever is no device of the list, or no longer or not yet
 PLAIN, WEBSOCKET, ODD = "p", "w", "x"  # what a request asks for; ODD is any other upgrade
+# What policy.paths takes for canonical, but for dots: here something must match, so that it can be kept.
+_SEGMENT: Final = r"([A-Za-z0-9._~!$&'()*+,=:@-]|%20|%[89A-Fa-f][0-9A-Fa-f])+"
+_CANONICAL: Final = rf"/({_SEGMENT}(/{_SEGMENT})*/?)?"
 NOWHERE: Final = "-"  # the path of a target that is not canonical
 LAST: Final = 9_999_999_999  # Unix seconds in ten digits: until the year 2286
 
@@ -140,9 +142,9 @@ def networks(snapshot: Snapshot) -> list[str]:
 
 def subnets(network: Network) -> Iterator[str]:
     """The fewest subnets that make it up."""
-    for make, intervals in ((ipaddress.IPv4Address, network.v4), (ipaddress.IPv6Address, network.v6)):
+    for version, intervals in ((4, network.v4), (6, network.v6)):
         for first, last in intervals:
-            yield from map(str, ipaddress.summarize_address_range(make(first), make(last)))
+            yield from cidrs(version, first, last)
 
 
 # --- what
@@ -150,8 +152,7 @@ def subnets(network: Network) -> Iterator[str]:
 
 def path_table() -> Table:
     """Target -> `$path`: what stands before its query where that is canonical. Default: NOWHERE."""
-    canonical = paths.CANONICAL.removeprefix("^").removesuffix("$")
-    return [(r"^[^?]*/[.][.]?(?:/|[?]|$)", NOWHERE), (rf"^(?P<redlatch_p>{canonical})(?:[?]|$)", "redlatch_p")]
+    return [(r"^[^?]*/[.][.]?(?:/|[?]|$)", NOWHERE), (rf"^(?P<redlatch_p>{_CANONICAL})(?:[?]|$)", "redlatch_p")]
 
 
 def area_table(snapshot: Snapshot) -> Table:

@@ -13,14 +13,13 @@ no table is refused.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from redlatch.policy.decide import allows_method
 from redlatch.policy.model import ALL, METHODS, ROLES, Area, Entry, Rule, Snapshot
-from redlatch.policy.networks import Interval, Network
+from redlatch.policy.networks import Interval, Network, cidrs
 
 Tables = dict[str, dict[str, str]]
 
@@ -157,7 +156,7 @@ def _cidrs(snapshot: Snapshot) -> Iterator[tuple[str, frozenset[str]]]:
     networks = {name: one for name, one in snapshot.networks.items() if name in used}
     for version in (4, 6):
         for first, last, names in _overlay(networks, version):
-            yield from ((cidr, names) for cidr in _subnets(version, first, last))
+            yield from ((cidr, names) for cidr in cidrs(version, first, last))
 
 
 def _overlay(networks: Mapping[str, Network], version: int) -> Iterator[tuple[int, int, frozenset[str]]]:
@@ -178,24 +177,6 @@ def _overlay(networks: Mapping[str, Network], version: int) -> Iterator[tuple[in
         else:
             inside.discard(name)
         names, begin = frozenset(inside), at
-
-
-def _subnets(version: int, first: int, last: int) -> Iterator[str]:
-    """The fewest subnets that make up an interval. For a million of them ipaddress would take far longer."""
-    bits = 32 if version == 4 else 128
-    show = _shown4 if version == 4 else _shown6
-    while first <= last:
-        size = min((first & -first).bit_length() - 1 if first else bits, (last - first + 1).bit_length() - 1)
-        yield f"{show(first)}/{bits - size}"
-        first += 1 << size
-
-
-def _shown4(number: int) -> str:
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-def _shown6(number: int) -> str:
-    return str(ipaddress.IPv6Address(number))
 
 
 # --- what
