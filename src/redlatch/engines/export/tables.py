@@ -148,10 +148,10 @@ def subnets(network: Network) -> Iterator[str]:
 # --- what
 
 
-def path_table() -> Table:
-    """Target -> `$path`: what stands before its query where that is canonical. Default: NOWHERE."""
-    canonical = paths.CANONICAL.removeprefix("^").removesuffix("$")
-    return [(r"^[^?]*/[.][.]?(?:/|[?]|$)", NOWHERE), (rf"^(?P<redlatch_p>{canonical})(?:[?]|$)", "redlatch_p")]
+# Target -> what stands before its query. Default: NOWHERE.
+BEFORE_QUERY: Final[Table] = [("^(?P<redlatch_q>/[^?]*)", "redlatch_q")]
+# That -> the same where it is canonical. Default: NOWHERE.
+CANONICAL: Final[Table] = [(paths.UNCANONICAL, NOWHERE), ("^(?P<redlatch_p>/.*)$", "redlatch_p")]
 
 
 def area_table(snapshot: Snapshot) -> Table:
