@@ -16,7 +16,7 @@ from redlatch.engines.haproxy.model import gateway_json
 from redlatch.engines.nodered import dropin, edit, locate, publish, users
 from redlatch.errors import Conflict, EngineError, NotPermitted, NotSetUp, RedlatchError
 from redlatch.files import Owner, explained, make_dir, own_user, read_own, write_atomic
-from redlatch.operations import engines, gateway_unit, server, setup
+from redlatch.operations import engines, gateway_unit, ports, server, setup
 from redlatch.operations.gateway_plan import Plan
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Site, authority, changing, exclusive, set_config
@@ -64,7 +64,6 @@ def put_up(
     )  # fmt: skip
     try:
         _publish(site)
-        bound = _bind(site, plan)
         started = _start(site, plan)
     except BaseException:
         if first:
@@ -80,7 +79,7 @@ def put_up(
         changed=bool(plan.changes),
         started=started,
         command=gateway_unit.start_command(settings),
-        restart=dropin.restart_command(plan.node_red) if bound and plan.node_red is not None else "",
+        restart=_restart(site, plan),
         force=enforce(site),
     )
 
@@ -130,13 +129,13 @@ def secret(settings: Settings) -> str:
     return secrets.token_hex(32)
 
 
-def _bind(site: Site, plan: Plan) -> bool:
-    """Puts redlatch's lines into settings.js of the Node-RED on this machine; whether it must be restarted for
-    it.
-    """
-    if plan.node_red is None:
-        return False
-    raise NotImplementedError
+def _restart(site: Site, plan: Plan) -> str:
+    """How to restart the Node-RED on this machine, where it does not listen on loopback only yet; else ""."""
+    target = site.config().target
+    if plan.node_red is None or target is None:
+        return ""
+    open_now = any(one.beyond_loopback for one in ports.listeners(target.listen_port))
+    return dropin.restart_command(plan.node_red) if open_now else ""
 
 
 def _start(site: Site, plan: Plan) -> bool:

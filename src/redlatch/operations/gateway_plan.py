@@ -24,6 +24,7 @@ from redlatch.policy.model import MODES
 from redlatch.policy.paths import is_canonical
 from redlatch.settings import Settings
 
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _OWN_SERVICE: Final = "haproxy.service"  # the distribution's
 
 
@@ -89,7 +90,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         program=haproxy,
         node_red=node_red,
         first_time=present is None,
-        changes=tuple(_changes(settings, config, node_red, present)),
+        changes=tuple(_changes(settings, config, present)),
         warnings=tuple(warnings),
     )
 
@@ -219,7 +220,13 @@ def _local(
                 hint=f"as in --to http://127.0.0.1:{inspection.port}",
             )
         return None, None, []
-    return node_red, inspection, list(node_red.warnings)
+    warnings = list(node_red.warnings)
+    if inspection.ui_host not in _LOOPBACK:
+        warnings.append(
+            f"{node_red.settings_file} has it listen on all addresses: "
+            'set uiHost: "127.0.0.1" there and restart it'
+        )
+    return node_red, inspection, warnings
 
 
 def _inspect(node_red: locate.NodeRed) -> Inspection:
@@ -276,9 +283,7 @@ def _config(
     return replace(config, hosts=server.allowed_hosts(config, leaf))
 
 
-def _changes(
-    settings: Settings, config: Config, node_red: locate.NodeRed | None, present: Config | None
-) -> list[str]:
+def _changes(settings: Settings, config: Config, present: Config | None) -> list[str]:
     changes = []
     place = settings.gateway
     if present is None:
@@ -289,12 +294,6 @@ def _changes(
         changes.append(f"publish a server key, the list of devices and the rules to {place.published}")
     if present is not None and present != config:
         changes.append("change the configuration of this site")
-    if node_red is not None and not is_bound(node_red, settings):
-        changes.append(
-            f"add three marked lines at the end of {node_red.settings_file}: Node-RED then listens on this "
-            "machine's "
-            "loopback only, and believes nobody but the gateway who a device is"
-        )
     if gateway_unit.is_wanted(settings) and not gateway_unit.is_installed(settings):
         changes.append(f"let systemd start it: {gateway_unit.path()}")
     return changes
@@ -316,13 +315,10 @@ def _warnings(settings: Settings, found: Gateway, config: Config, node_red: loca
     if elsewhere:
         warnings.append(f"redlatch cannot see who else reaches {', '.join(elsewhere)}: see docs/gateway.md")
     if node_red is None and len(elsewhere) < len(found.upstreams):
-        warnings.append("settings.js of the Node-RED on this machine stays as it is: redlatch does not know it")
+        warnings.append(
+            "what the Node-RED on this machine serves is not known, so all of it counts as editor; --user-dir "
+            "names it"
+        )
     if found.accept_proxy and not found.trusted_proxies:
         warnings.append("--accept-proxy believes nobody until --trusted-proxy names whom")
     return warnings
-
-
-def is_bound(node_red: locate.NodeRed, settings: Settings) -> bool:
-    """Whether settings.js, loaded as its user, has this site's lines that bind it to loopback."""
-    found = inspect_settings(node_red) if node_red.settings_exist else None
-    return found is not None and found.ok and found.guarded
