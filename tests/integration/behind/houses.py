@@ -24,7 +24,7 @@ OTHER: Final = "07" * 32
 PRINT: Final = """
 const req = msg.req, headers = req.headers;
 const util = global.get("util");
-msg.payload = {headers, raw: req.rawHeaders, distinct: req.headersDistinct, names: Object.getOwnPropertyNames(headers),
+msg.payload = {headers, raw: req.rawHeaders, distinct: req.headersDistinct,
                all: util.inspect(req, {depth: 3, showHidden: true, maxArrayLength: null, maxStringLength: null})};
 return msg;
 """
@@ -106,7 +106,9 @@ def send(
     return connection.request(method, target, headers=fields, body=data)
 
 
-def publish_behind(settings: Settings, *, secret: str = SECRET, keep_auth: bool = False, keep_host: bool = False) -> None:
+def publish_behind(
+    settings: Settings, *, secret: str = SECRET, keep_auth: bool = False, keep_host: bool = False
+) -> None:
     publish.publish_behind(settings, digest(secret), keep_auth, keep_host, os.getgid())
 
 

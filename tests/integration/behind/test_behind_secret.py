@@ -11,7 +11,15 @@ from tests.integration.behind.houses import OTHER, SECRET, Behind, Plain, known
 from tests.support.clients import Refused
 
 PATHS = (
-    "/", "/flows", "/settings", "/red/red.min.js", "/look", "/dashboard/", "/dashboard/socket.io/?EIO=4&transport=polling", "/nothing")
+    "/",
+    "/flows",
+    "/settings",
+    "/red/red.min.js",
+    "/look",
+    "/dashboard/",
+    "/dashboard/socket.io/?EIO=4&transport=polling",
+    "/nothing",
+)
 WEBSOCKETS = ("/comms", "/chat", "/dashboard/socket.io/?EIO=4&transport=websocket")
 STRANGERS: Mapping[str, Mapping[str, str | None]] = {
     "none": {},
@@ -110,7 +118,11 @@ def test_flows_see_who_and_not_the_secret(behind: Behind) -> None:
     assert seen["headers"]["x-redlatch-user"] == "ann"
     assert seen["headers"]["x-redlatch-role"] == "role"
     assert seen["headers"]["x-redlatch-permission"] == "read"
-    assert (seen["headers"]["x-mine"], seen["distinct"]["x-mine"], seen["headers"]["cookie"]) == ("kept", ["kept"], "a=b")
+    assert (seen["headers"]["x-mine"], seen["distinct"]["x-mine"], seen["headers"]["cookie"]) == (
+        "kept",
+        ["kept"],
+        "a=b",
+    )
     pairs = dict(zip(seen["raw"][::2], seen["raw"][1::2], strict=True))
     assert pairs == {"Host": f"localhost:{behind.node_red.port}", "X-Redlatch-Device": "ann-device", "X-Redlatch-User": "ann",
                      "X-Redlatch-Role": "role", "X-Redlatch-Permission": "read", "X-Mine": "kept", "Cookie": "a=b"}  # fmt: skip

@@ -98,6 +98,11 @@ class Inspection:
     warnings: tuple[str, ...] = ()
 
     @property
+    def locked_inside(self) -> bool:
+        """Whether it is the guard that the block loads."""
+        return self.guarded and not self.behind
+
+    @property
     def port(self) -> int:
         """The port Node-RED opens."""
         return 1880 if self.ui_port is None else self.ui_port

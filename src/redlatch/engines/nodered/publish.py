@@ -147,8 +147,8 @@ def publish_behind(
     settings: Settings, secret_sha256: str, keep_auth: bool, keep_host: bool, group: int | None
 ) -> bool:
     """Publishes what a Node-RED behind the gateway needs: the code, and behind.json with the digest of the secret
-    (SHA-256 of the header's text, 64 hex digits). With `keep_auth` its own adminAuth stays, with `keep_host` its own
-    uiHost (a container, whose network is the wall). False when all was there; a new secret counts at once,
+    (SHA-256 of the header's text, 64 hex digits). With `keep_auth` its own adminAuth stays, with `keep_host` its
+    own uiHost (a container, whose network is the wall). False when all was there; a new secret counts at once,
     the rest from Node-RED's next start on. Raises InvalidInput, FileProblem.
     """
     if _PART.fullmatch(secret_sha256) is None:
