@@ -109,6 +109,7 @@ def send(
 def publish_behind(
     settings: Settings, *, secret: str = SECRET, keep_auth: bool = False, keep_host: bool = False
 ) -> None:
+    """What `redlatch gateway up` publishes."""
     publish.publish_behind(settings, digest(secret), keep_auth, keep_host, os.getgid())
 
 
