@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.haproxy import PROGRAMS
 from tests.support.nodered import free_port
 from tests.support.site import Site
 from tests.support.wait import until
@@ -27,7 +28,6 @@ from redlatch.engines.nodered.claims import InForce, read_in_force
 from redlatch.settings import Settings
 
 SECRET = "ab" * 32
-from tests.support.haproxy import PROGRAMS
 
 RUN = """
 import sys

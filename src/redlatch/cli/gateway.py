@@ -76,9 +76,9 @@ gateway = LazyGroup(
 def up(session: Session, *, no_passphrase: bool, yes: bool, **told: Any) -> int:
     """Put HAProxy in front of one Node-RED or several: only devices with a key get through.
 
-    Shows what will change, and asks. "Locked" is said only when nobody gets past the gateway, as far as was seen:
-    when Node-RED listens on loopback only. Else the exit code is 1. What you choose stays until you say something
-    else.
+    Shows what will change, and asks. A Node-RED on this machine is bound to loopback, by marked lines in its
+    settings.js. "Locked" is said only when nobody gets past the gateway, as far as was seen; else the exit code
+    is 1. What you choose stays until you say something else.
     """
     from redlatch import bootstrap
     from redlatch.operations import gateway_plan, gateway_standing
@@ -114,6 +114,8 @@ def up(session: Session, *, no_passphrase: bool, yes: bool, **told: Any) -> int:
         out.line("nothing starts services here; this starts it:" if not done.started else "it starts")
         if not done.started:
             out.line(done.command, indent=2)
+    if done.restart:
+        out.line(f"Node-RED listens on loopback only from its next start on: {done.restart}", style="warn")
     _say_locked(session, stands)
     return 0 if stands.locked else 1
 

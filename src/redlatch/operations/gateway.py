@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from redlatch.engines.haproxy.model import gateway_json
 from redlatch.engines.nodered import dropin, edit, locate, publish, users
 from redlatch.errors import Conflict, EngineError, NotPermitted, NotSetUp, RedlatchError
 from redlatch.files import Owner, explained, make_dir, own_user, read_own, write_atomic
-from redlatch.operations import engines, gateway_unit, ports, server, setup
+from redlatch.operations import engines, gateway_unit, server, setup
 from redlatch.operations.gateway_plan import Plan
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Site, authority, changing, exclusive, set_config
@@ -64,6 +65,7 @@ def put_up(
     )  # fmt: skip
     try:
         _publish(site)
+        bound = _bind(site, plan)
         started = _start(site, plan)
     except BaseException:
         if first:
@@ -79,7 +81,7 @@ def put_up(
         changed=bool(plan.changes),
         started=started,
         command=gateway_unit.start_command(settings),
-        restart=_restart(site, plan),
+        restart=dropin.restart_command(plan.node_red) if bound and plan.node_red is not None else "",
         force=enforce(site),
     )
 
@@ -129,13 +131,29 @@ def secret(settings: Settings) -> str:
     return secrets.token_hex(32)
 
 
-def _restart(site: Site, plan: Plan) -> str:
-    """How to restart the Node-RED on this machine, where it does not listen on loopback only yet; else ""."""
-    target = site.config().target
-    if plan.node_red is None or target is None:
-        return ""
-    open_now = any(one.beyond_loopback for one in ports.listeners(target.listen_port))
-    return dropin.restart_command(plan.node_red) if open_now else ""
+def _bind(site: Site, plan: Plan) -> bool:
+    """Puts redlatch's lines into settings.js of the Node-RED on this machine; whether it must be restarted for
+    it.
+    """
+    node_red, target = plan.node_red, plan.config.target
+    if node_red is None or target is None:
+        return False
+    settings, config = site.settings, site.config()
+    known_by = hashlib.sha256(secret(settings.gateway).encode("ascii")).hexdigest()
+    with exclusive(settings):
+        publish.prepare(settings, node_red.user)
+        changed = publish.publish_behind(settings, known_by, config.keep_auth, False, target.gid)
+    if not users.may_reach(node_red.user, settings.published / "behind.js"):
+        raise NotPermitted(
+            f"Node-RED's user {target.user} cannot reach {settings.published}",
+            hint="every folder above it must let that user through (chmod o+x), or choose another --home",
+        )
+    with exclusive(settings):
+        changed = edit.adopt(node_red, settings.published, entry="behind.js").changed or changed
+        planned = dropin.plan_dropin(node_red, settings)
+        if planned is not None:
+            changed = dropin.install_dropin(planned) or changed
+    return changed
 
 
 def _start(site: Site, plan: Plan) -> bool:
@@ -191,6 +209,8 @@ def down_plan(site: Site) -> tuple[str, ...]:
     removed = [f"{site.settings.gateway.home}"]
     if config.behind and config.target is not None:
         removed.append(f"redlatch's lines in {config.target.settings_file} (every other line stays)")
+        removed += [f"the drop-in of {unit}" for unit in setup.own_dropins(site)]
+        removed += [f"{site.settings.published}", f"{site.settings.spool}"]
     if f"unit {gateway_unit.UNIT}" in added:
         removed.append(f"{gateway_unit.path()}")
     if f"user {engines.GATEWAY_USER}" in added:
@@ -215,6 +235,8 @@ def take_down(site: Site, environ: Mapping[str, str]) -> Down:
             for_release=True,
         )
         with exclusive(settings):
+            for unit in setup.own_dropins(site):
+                dropin.remove_dropin(unit)
             edit.release(node_red)
         restart = dropin.restart_command(node_red)
     with changing(site) as tx:

@@ -14,8 +14,9 @@ from typing import Final
 from redlatch.engines.haproxy import program
 from redlatch.engines.haproxy.model import Gateway, Upstream, checked, listener
 from redlatch.engines.haproxy.render import Places, render
-from redlatch.engines.nodered import dropin, locate
-from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
+from redlatch.engines.nodered import dropin, edit, locate, publish, users
+from redlatch.engines.nodered.adopt import block_path
+from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable, read_settings
 from redlatch.errors import Conflict, EngineError, InvalidInput, NotPermitted, RedlatchError, UsageError
 from redlatch.operations import engines, gateway_unit, machine, ports, server
 from redlatch.operations.gateway_standing import is_here
@@ -25,7 +26,6 @@ from redlatch.policy.model import MODES
 from redlatch.policy.paths import is_canonical
 from redlatch.settings import Settings
 
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _SOCKET_PATH: Final = 107  # bytes, unix(7)
 _OWN_SERVICE: Final = "haproxy.service"  # the distribution's
 
@@ -83,7 +83,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
     haproxy = program.find()
     _check_home(settings, found)
     _check_ports(settings, found, present)
-    node_red, inspection, warnings = _local(options, found, environ, present)
+    node_red, inspection, warnings = _local(settings, options, found, environ, present)
     config = _config(options, found, node_red, inspection, present)
     warnings += _warnings(settings, found, config, node_red)
     return Plan(
@@ -93,7 +93,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         program=haproxy,
         node_red=node_red,
         first_time=present is None,
-        changes=tuple(_changes(settings, config, present)),
+        changes=tuple(_changes(settings, config, node_red, present)),
         warnings=tuple(warnings),
     )
 
@@ -198,7 +198,7 @@ def _is_own(settings: Settings, holder: ports.Holder | None, present: Config | N
 
 
 def _local(
-    options: Options, found: Gateway, environ: Mapping[str, str], present: Config | None
+    settings: Settings, options: Options, found: Gateway, environ: Mapping[str, str], present: Config | None
 ) -> tuple[locate.NodeRed | None, Inspection | None, list[str]]:
     """The Node-RED of this machine that the gateway stands in front of, as its settings describe it; and warnings.
 
@@ -233,13 +233,22 @@ def _local(
                 hint=f"as in --to http://127.0.0.1:{inspection.port}",
             )
         return None, None, []
-    warnings = list(node_red.warnings)
-    if inspection.ui_host not in _LOOPBACK:
-        warnings.append(
-            f"{node_red.settings_file} has it listen on all addresses: "
-            'set uiHost: "127.0.0.1" there and restart it'
-        )
-    return node_red, inspection, warnings
+    edit.refuse_other_guard(node_red, settings.published)
+    _refuse_other_ways(found, inspection.port)
+    planned = dropin.plan_dropin(node_red, settings)
+    told = planned.warnings if planned is not None else ()
+    return node_red, inspection, [*node_red.warnings, *told, *users.root_powers(node_red.user)]
+
+
+def _refuse_other_ways(found: Gateway, port: int) -> None:
+    """Behind the gateway Node-RED listens on one address, and speaks no TLS: other ways lead nowhere."""
+    for one in found.upstreams:
+        host, number = one.address
+        if number == port and is_here(host) and (host not in ("127.0.0.1", "localhost") or one.is_https):
+            raise InvalidInput(
+                f"{one.url} will not answer: behind the gateway this Node-RED listens on 127.0.0.1, without TLS",
+                hint=f"as in --to http://127.0.0.1:{port}",
+            )
 
 
 def _inspect(node_red: locate.NodeRed) -> Inspection:
@@ -296,7 +305,9 @@ def _config(
     return replace(config, hosts=server.allowed_hosts(config, leaf))
 
 
-def _changes(settings: Settings, config: Config, present: Config | None) -> list[str]:
+def _changes(
+    settings: Settings, config: Config, node_red: locate.NodeRed | None, present: Config | None
+) -> list[str]:
     changes = []
     place = settings.gateway
     if present is None:
@@ -307,6 +318,17 @@ def _changes(settings: Settings, config: Config, present: Config | None) -> list
         changes.append(f"publish a server key, the list of devices and the rules to {place.published}")
     if present is not None and present != config:
         changes.append("change the configuration of this site")
+    if node_red is not None and not is_bound(node_red, settings):
+        changes.append(
+            f"add three marked lines at the end of {node_red.settings_file}: Node-RED then listens on this "
+            "machine's "
+            "loopback only, and believes nobody but the gateway who a device is"
+        )
+    elif node_red is not None and publish.published_guard(settings) != publish.guard_hash():
+        changes.append(f"publish what these lines load anew to {settings.published}")
+    planned = dropin.plan_dropin(node_red, settings) if node_red is not None else None
+    if planned is not None and not dropin.dropin_present(planned):
+        changes.append(f"add {planned.path}: systemd then refuses to start Node-RED without these lines")
     if gateway_unit.is_wanted(settings) and not gateway_unit.is_installed(settings):
         changes.append(f"let systemd start it: {gateway_unit.path()}")
     return changes
@@ -328,10 +350,15 @@ def _warnings(settings: Settings, found: Gateway, config: Config, node_red: loca
     if elsewhere:
         warnings.append(f"redlatch cannot see who else reaches {', '.join(elsewhere)}: see docs/gateway.md")
     if node_red is None and len(elsewhere) < len(found.upstreams):
-        warnings.append(
-            "what the Node-RED on this machine serves is not known, so all of it counts as editor; --user-dir "
-            "names it"
-        )
+        warnings.append("settings.js of the Node-RED on this machine stays as it is: redlatch does not know it")
     if found.accept_proxy and not found.trusted_proxies:
         warnings.append("--accept-proxy believes nobody until --trusted-proxy names whom")
     return warnings
+
+
+def is_bound(node_red: locate.NodeRed, settings: Settings) -> bool:
+    """Whether settings.js, loaded as its user, has this site's lines that bind it to loopback."""
+    found = inspect_settings(node_red) if node_red.settings_exist else None
+    if found is None or not (found.ok and found.guarded and found.bound):
+        return False
+    return block_path(read_settings(node_red)) == settings.published

@@ -24,9 +24,6 @@ Table = list[tuple[str, str]]
 
 STRANGER: Final = "s"  # the class of whoever is no device of the list, or no longer or not yet
 PLAIN, WEBSOCKET, ODD = "p", "w", "x"  # what a request asks for; ODD is any other upgrade
-# What policy.paths takes for canonical, but for dots: here something must match, so that it can be kept.
-_SEGMENT: Final = r"([A-Za-z0-9._~!$&'()*+,=:@-]|%20|%[89A-Fa-f][0-9A-Fa-f])+"
-_CANONICAL: Final = rf"/({_SEGMENT}(/{_SEGMENT})*/?)?"
 NOWHERE: Final = "-"  # the path of a target that is not canonical
 LAST: Final = 9_999_999_999  # Unix seconds in ten digits: until the year 2286
 
@@ -150,9 +147,10 @@ def subnets(network: Network) -> Iterator[str]:
 # --- what
 
 
-def path_table() -> Table:
-    """Target -> `$path`: what stands before its query where that is canonical. Default: NOWHERE."""
-    return [(r"^[^?]*/[.][.]?(?:/|[?]|$)", NOWHERE), (rf"^(?P<redlatch_p>{_CANONICAL})(?:[?]|$)", "redlatch_p")]
+# Target -> what stands before its query. Default: NOWHERE.
+BEFORE_QUERY: Final[Table] = [("^(?P<redlatch_q>/[^?]*)", "redlatch_q")]
+# That -> the same where it is canonical. Default: NOWHERE.
+CANONICAL: Final[Table] = [(paths.UNCANONICAL, NOWHERE), ("^(?P<redlatch_p>/.*)$", "redlatch_p")]
 
 
 def area_table(snapshot: Snapshot) -> Table:
