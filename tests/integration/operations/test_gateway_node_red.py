@@ -71,12 +71,16 @@ def test_what_it_serves_is_known_and_followed(tmp_path: Path) -> None:
     assert gate.open().config().areas.http_in == ("/other",)
 
 
-def test_one_on_all_addresses_is_said_beforehand(tmp_path: Path) -> None:
-    """The plan names the setting that closes it, and no lock is claimed."""
+def test_one_on_all_addresses_is_bound_to_loopback(tmp_path: Path) -> None:
+    """The plan says that it will be; from its next start on it is, and nothing else is called locked."""
     gate = Before(tmp_path, host="0.0.0.0")
-    assert any("uiHost" in one for one in gate.plan().warnings)
-    gate.up()
-    assert not gateway_standing.standing(gate.open(), gate.environ).locked
+    assert any("settings.js" in one for one in gate.plan().changes)
+    with gate.node_red():
+        gate.up()
+        assert not gateway_standing.standing(gate.open(), gate.environ).locked
+    with gate.node_red():
+        stands = gateway_standing.standing(gate.open(), gate.environ)
+        assert (stands.locked, stands.reach[0].closed) == (True, True)
 
 
 def test_a_node_red_that_no_to_leads_to_is_refused(tmp_path: Path) -> None:
@@ -91,11 +95,11 @@ def test_a_node_red_that_no_to_leads_to_is_refused(tmp_path: Path) -> None:
 def test_the_lock_inside_waits_until_the_gateway_is_gone(tmp_path: Path) -> None:
     """`redlatch up` for the same Node-RED is refused while it stands behind, and works afterwards."""
     gate = Before(tmp_path)
+    before = (gate.user_dir / "settings.js").read_bytes()
     gate.up()
     told = setup.Options(user_dir=gate.user_dir)
     with pytest.raises(Conflict):
         setup.plan(gate.settings, told, gate.environ, gate.open().config())
-    before = (gate.user_dir / "settings.js").read_bytes()
     gateway.take_down(gate.open(), gate.environ)
     assert (gate.user_dir / "settings.js").read_bytes() == before
     plan = setup.plan(gate.settings, told, gate.environ, gate.open().config())
