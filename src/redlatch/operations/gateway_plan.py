@@ -13,6 +13,7 @@ from typing import Final
 
 from redlatch.engines.haproxy import program
 from redlatch.engines.haproxy.model import Gateway, Upstream, checked, listener
+from redlatch.engines.haproxy.render import Places, render
 from redlatch.engines.nodered import dropin, edit, locate, publish, users
 from redlatch.engines.nodered.adopt import block_path
 from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable, read_settings
@@ -25,6 +26,7 @@ from redlatch.policy.model import MODES
 from redlatch.policy.paths import is_canonical
 from redlatch.settings import Settings
 
+_SOCKET_PATH: Final = 107  # bytes, unix(7)
 _OWN_SERVICE: Final = "haproxy.service"  # the distribution's
 
 
@@ -79,6 +81,7 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         )
     found = _gateway(options, present)
     haproxy = program.find()
+    _check_home(settings, found)
     _check_ports(settings, found, present)
     node_red, inspection, warnings = _local(settings, options, found, environ, present)
     config = _config(options, found, node_red, inspection, present)
@@ -120,6 +123,16 @@ def _gateway(options: Options, present: Config | None) -> Gateway:
             metrics=base.metrics if options.metrics is None else options.metrics or None,
         )
     )
+
+
+def _check_home(settings: Settings, found: Gateway) -> None:
+    """Whether HAProxy can be told of the places in this home: in its configuration, and as names of sockets."""
+    folder = settings.gateway.spool / "haproxy"
+    render(None, found, "0" * 64, Places(folder=folder, pems=settings.gateway.published))
+    if len(os.fsencode(folder / "metrics.sock")) > _SOCKET_PATH:
+        raise InvalidInput(
+            f"the folder {folder} has too long a name for a socket in it", hint="choose a shorter home with --home"
+        )
 
 
 # --- ports
