@@ -95,7 +95,7 @@ def test_nothing_a_client_sends_makes_a_user(behind: Behind) -> None:
 
 
 def test_an_own_admin_auth_stays(kept: Behind) -> None:
-    """With keep_auth the person's own users sign on by password, behind the secret; the gateway's word is not used."""
+    """With keep_auth the person's own users sign on by password; the gateway's word is not used."""
     assert kept.ask("GET", "/settings", known("ann", "*")).status == 401
     assert kept.ask("GET", "/auth/login", known()).json()["type"] == "credentials"
     body = {

@@ -1,4 +1,4 @@
-"""What a Node-RED behind the gateway starts with, and what changes while it runs: whatever is missing, it is closed."""
+"""What a Node-RED behind the gateway starts with, and what changes while it runs: if in doubt it is closed."""
 
 from __future__ import annotations
 
