@@ -28,7 +28,7 @@ _STATIC: Final = (
     "if-modified-since if-none-match if-range if-unmodified-since last-modified link location max-forwards "
     "proxy-authenticate proxy-authorization range referer refresh retry-after server set-cookie "
     "strict-transport-security transfer-encoding user-agent vary via www-authenticate"
-).split()
+).split()  # noqa: SIM905
 
 
 @dataclass
@@ -172,9 +172,7 @@ class Http2:
             stream.body += payload
             if payload:
                 more = struct.pack("!I", len(payload))
-                self.connection.send(
-                    frame(WINDOW_UPDATE, 0, 0, more) + frame(WINDOW_UPDATE, 0, about or 1, more)
-                )
+                self.connection.send(frame(WINDOW_UPDATE, 0, 0, more) + frame(WINDOW_UPDATE, 0, about or 1, more))
         elif kind == RST_STREAM:
             stream.error = int.from_bytes(payload, "big")
             stream.ended = True
