@@ -19,7 +19,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION =
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 1, 1, 4, 8, 32
 _ENABLE_CONNECT_PROTOCOL: Final = 8
 # RFC 7541, appendix A: names in their order, with their values where there are some
-_STATIC: Final = (
+_STATIC: Final = (  # noqa: SIM905
     ":authority :method=GET :method=POST :path=/ :path=/index.html :scheme=http :scheme=https :status=200 "
     ":status=204 :status=206 :status=304 :status=400 :status=404 :status=500 accept-charset "
     "accept-encoding=gzip,deflate accept-language accept-ranges accept access-control-allow-origin age allow "
@@ -28,7 +28,7 @@ _STATIC: Final = (
     "if-modified-since if-none-match if-range if-unmodified-since last-modified link location max-forwards "
     "proxy-authenticate proxy-authorization range referer refresh retry-after server set-cookie "
     "strict-transport-security transfer-encoding user-agent vary via www-authenticate"
-).split()  # noqa: SIM905
+).split()
 
 
 @dataclass

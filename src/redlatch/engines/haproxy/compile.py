@@ -34,7 +34,7 @@ NOWHERE: Final = "-"  # in no network of the rules
 ANYWHERE: Final = "*"  # all rules that speak of somebody, whatever their networks
 NOTHING: Final = f"0|{GONE}"  # the grant of whom no rule admits
 # IPv6 addresses that IPv6's subnets say nothing of HAProxy takes for the IPv4 address inside of them: in ::/96,
-# and in 2002::/16 (RFC 3056), where anybody may have any. And of an IPv4 address it asks IPv6's subnets as a mapped
+# and in 2002::/16 (RFC 3056), where anybody may have any. And it asks IPv6's subnets of an IPv4 address as a mapped
 # one.
 _LIKE_IPV4: Final = "\n"  # the name of no network
 _LIKE_IPV4_NETWORK: Final = Network(v6=((0, (1 << 32) - 1), (0x2002 << 112, (0x2003 << 112) - 1)))
