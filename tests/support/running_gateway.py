@@ -28,7 +28,6 @@ from redlatch.engines.nodered.claims import InForce, read_in_force
 from redlatch.settings import Settings
 
 SECRET = "ab" * 32
-
 RUN = """
 import sys
 from pathlib import Path
@@ -199,7 +198,7 @@ class RunningGateway:
 def running(
     root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any
 ) -> Iterator[RunningGateway]:
-    """A gateway in front of `upstream`; `site` and `fields` as Site and Gateway take them."""
+    """A gateway in front of `upstream` (its `behind`); `site` and `fields` as Site and Gateway take them."""
     with upstream() as server:
         made = RunningGateway(
             Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields

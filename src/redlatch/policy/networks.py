@@ -112,7 +112,7 @@ def shown(version: int, first: int, last: int) -> str:
     return f"{make(first)}-{make(last)}"
 
 
-def cidrs(version: int, first: int, last: int) -> Iterator[str]:
+def subnets_of(version: int, first: int, last: int) -> Iterator[str]:
     """The fewest subnets that make up an interval. For a million of them ipaddress takes far longer."""
     bits = 32 if version == 4 else 128
     while first <= last:

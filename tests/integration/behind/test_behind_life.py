@@ -14,7 +14,9 @@ from tests.support.nodered import VERSIONS, NodeRed, Version, node, red_js, writ
 from tests.support.wait import until
 
 from redlatch import bootstrap
-from redlatch.errors import InvalidInput
+from redlatch.engines.nodered import edit, locate, publish
+from redlatch.engines.nodered.adopt import Entry
+from redlatch.errors import InvalidInput, NotAdoptable
 from redlatch.operations import gateway, gateway_plan, gateway_standing, setup
 from redlatch.operations.status import status
 
@@ -108,6 +110,32 @@ def test_from_guard_to_gateway_and_back(house: House) -> None:
     assert status(house.open(), house.environ).locked
     setup.down(house.open(), house.environ)
     assert house.settings_file.read_bytes() == house.original
+
+
+def test_one_block_takes_the_place_of_the_other(house: House) -> None:
+    """Each is proven by loading it; what the person set is described as it is without either."""
+    publish.publish_behind(house.settings, "ab" * 32, keep_auth=False, keep_host=False, group=None)
+    red = locate.locate(user_dir=house.user_dir, environ=house.environ)
+    entries: tuple[Entry, ...] = ("guard.js", "behind.js", "guard.js", "behind.js")
+    for entry in entries:
+        done = edit.adopt(red, house.settings.published, entry=entry)
+        assert done.changed
+        assert (done.after.guarded, done.after.behind) == (True, entry == "behind.js")
+        assert (done.after.ui_host, done.after.bound) == ("0.0.0.0", entry == "behind.js")
+        assert not edit.adopt(red, house.settings.published, entry=entry).changed
+        assert house.settings_file.read_bytes().count(b"// >>> redlatch") == 1
+    assert edit.release(red).changed
+    assert house.settings_file.read_bytes() == house.original
+
+
+def test_lines_without_effect_are_not_taken_for_ours(house: House) -> None:
+    """A settings.js that ends early would serve in the open: it is refused and stays as it is."""
+    publish.publish_behind(house.settings, "ab" * 32, keep_auth=False, keep_host=False, group=None)
+    house.settings_file.write_bytes(house.original + b"return;\n")
+    red = locate.locate(user_dir=house.user_dir, environ=house.environ)
+    with pytest.raises(NotAdoptable, match="no effect"):
+        edit.adopt(red, house.settings.published, entry="behind.js")
+    assert house.settings_file.read_bytes() == house.original + b"return;\n"
 
 
 @pytest.mark.parametrize("url", ["http://[::1]:{}", "https://127.0.0.1:{}"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redlatch.errors import InvalidInput
 from redlatch.policy import builtin
-from redlatch.policy.networks import Network, cidrs, compiled, decode, encode, is_host_name, parse, shown
+from redlatch.policy.networks import Network, compiled, decode, encode, is_host_name, parse, shown, subnets_of
 
 V4 = st.integers(0, 2**32 - 1)
 V6 = st.integers(0, 2**128 - 1)
@@ -183,6 +183,6 @@ def test_an_interval_as_subnets(version: int, one: int, other: int) -> None:
     most = 2 ** (32 if version == 4 else 128) - 1
     make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
     for first, last in (sorted((one & most, other & most)), (0, most)):
-        assert list(cidrs(version, first, last)) == [
+        assert list(subnets_of(version, first, last)) == [
             str(subnet) for subnet in ipaddress.summarize_address_range(make(first), make(last))
         ]

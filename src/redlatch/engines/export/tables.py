@@ -18,7 +18,7 @@ from redlatch.engines.export.model import Export
 from redlatch.policy import paths
 from redlatch.policy.decide import allows_method
 from redlatch.policy.model import ALL, AREAS, METHODS, Area, Entry, Rule, Snapshot
-from redlatch.policy.networks import Network, cidrs
+from redlatch.policy.networks import Network, subnets_of
 
 Table = list[tuple[str, str]]
 
@@ -141,7 +141,7 @@ def subnets(network: Network) -> Iterator[str]:
     """The fewest subnets that make it up."""
     for version, intervals in ((4, network.v4), (6, network.v6)):
         for first, last in intervals:
-            yield from cidrs(version, first, last)
+            yield from subnets_of(version, first, last)
 
 
 # --- what
