@@ -198,7 +198,7 @@ class RunningGateway:
 def running(
     root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any
 ) -> Iterator[RunningGateway]:
-    """A gateway in front of `upstream`, which is its `behind`; `site` and `fields` as Site and Gateway take them."""
+    """A gateway in front of `upstream`, its `behind`; `site` and `fields` as Site and Gateway take them."""
     with upstream() as server:
         made = RunningGateway(
             Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields

@@ -1,7 +1,7 @@
 """The access log: HAProxy writes its lines into a named pipe, and what comes out of it is put into access.jsonl.
 
-Not into the file itself: HAProxy (2.6, 2.8) takes O_APPEND off the descriptor that it is given, and then writes on at
-its old place in a file that was emptied. The pipe stays open in HAProxy when this process dies; what is written
+Not into the file itself: HAProxy (2.6, 2.8) takes O_APPEND off the descriptor that it is given, and then writes on
+at its old place in a file that was emptied. The pipe stays open in HAProxy when this process dies; what is written
 meanwhile, up to 1 MiB, waits in it for the next one. What it has no room for HAProxy drops, and counts.
 """
 
@@ -149,7 +149,7 @@ class AccessLog:
             opened = os.open(self.path, flags, 0o640)
             try:
                 if not stat.S_ISREG(os.fstat(opened).st_mode):
-                    raise OSError("not a plain file")
+                    raise FileProblem(f"{self.path} is no plain file", hint="remove it")  # noqa: TRY301
                 os.fchmod(opened, 0o640)  # the mode of open(2) is cut by the umask
             except BaseException:
                 os.close(opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,6 +273,8 @@ class Supervisor:
         self._told = live.told(*self._snapshot, compiled) if self._snapshot is not None else None
         self._is_closed = self._snapshot is None
         self._folders.tidy()
+        gc.collect()
+        gc.freeze()  # what a hundred thousand devices take is not looked through again and again
         # Old workers know an older snapshot: they are to refuse every new request. Where it is the same one, the
         # last requests of their connections may still come.
         self._stale_due = time.monotonic() + _LINGER
@@ -333,7 +336,7 @@ class Supervisor:
     def _list_connections(self, pids: set[int]) -> None:
         """connections.json: a second after a websocket opened, else as often as it costs one part in a hundred."""
         now = time.monotonic()
-        if not self._opened and now < self._swept + max(5.0, 100 * self._sweep_cost):
+        if not self._opened and now < self._swept + max(2.0, 100 * self._sweep_cost):
             return
         sessions = {}
         for pid in pids:
