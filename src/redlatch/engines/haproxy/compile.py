@@ -13,14 +13,14 @@ no table is refused.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from redlatch.policy.decide import allows_method
 from redlatch.policy.model import ALL, METHODS, ROLES, Area, Entry, Rule, Snapshot
-from redlatch.policy.networks import Interval, Network
+from redlatch.policy.networks import Interval, Network, subnets_of
+from redlatch.policy.paths import is_canonical
 
 Tables = dict[str, dict[str, str]]
 
@@ -32,6 +32,11 @@ GONE: Final = "-"
 NOWHERE: Final = "-"  # in no network of the rules
 ANYWHERE: Final = "*"  # all rules that speak of somebody, whatever their networks
 NOTHING: Final = f"0|{GONE}"  # the grant of whom no rule admits
+# Of IPv6 addresses that IPv6's subnets say nothing of, HAProxy takes the IPv4 address inside: in ::/96, and in
+# 2002::/16 (RFC 3056), where anybody may have any. And it asks IPv6's subnets of an IPv4 address as a mapped one.
+_LIKE_IPV4: Final = "\n"  # the name of no network
+_LIKE_IPV4_NETWORK: Final = Network(v6=((0, (1 << 32) - 1), (0x2002 << 112, (0x2003 << 112) - 1)))
+_MAPPED: Final = 0xFFFF << 32, (0x10000 << 32) - 1
 STRANGER, BY_OPEN_PORT, ANY_DEVICE = "-", "open", "*"
 # A change of rules: first these get what is new beside what is old, then those are replaced, then these once more.
 # So nobody who is let in before and after is refused in between.
@@ -63,7 +68,8 @@ def rule_tables(snapshot: Snapshot) -> Tables:
     kinds |= {who: (who, rules) for who, rules in special.values()}
     kinds[STRANGER] = STRANGER, _for_strangers(snapshot, by_open_port=False)
     kinds[BY_OPEN_PORT] = BY_OPEN_PORT, _for_strangers(snapshot, by_open_port=True)
-    addresses = dict(_cidrs(snapshot))
+    used = {name for rule in snapshot.rules for name in rule.networks}
+    addresses = dict(cidrs({name: one for name, one in snapshot.networks.items() if name in used}))
     places = {GONE: frozenset[str](), **{_place(names): names for names in addresses.values()}}
     grants: dict[str, str] = {}
     reached: dict[str, tuple[Rule, ...]] = {}
@@ -148,16 +154,23 @@ def _for_strangers(snapshot: Snapshot, *, by_open_port: bool) -> tuple[Rule, ...
 
 def _place(names: Iterable[str]) -> str:
     joined = ",".join(sorted(_safe(name) for name in names))
-    return joined if 0 < len(joined) <= 64 else f"#{_hash([joined])}" if joined else NOWHERE
+    if not joined:
+        return NOWHERE
+    return joined if len(joined) <= 64 and joined != NOWHERE else f"#{_hash([joined])}"
 
 
-def _cidrs(snapshot: Snapshot) -> Iterator[tuple[str, frozenset[str]]]:
-    """(subnet, names of the networks that it is in); the subnets do not overlap."""
-    used = {name for rule in snapshot.rules for name in rule.networks}
-    networks = {name: one for name, one in snapshot.networks.items() if name in used}
-    for version in (4, 6):
-        for first, last, names in _overlay(networks, version):
-            yield from ((cidr, names) for cidr in _subnets(version, first, last))
+def cidrs(networks: Mapping[str, Network]) -> Iterator[tuple[str, frozenset[str]]]:
+    """(subnet, names of the networks that it is in); the subnets do not overlap.
+
+    Those of no network have HAProxy not look further, where it would find the wrong one.
+    """
+    if not networks:
+        return
+    for first, last, names in _overlay(networks, 4):
+        yield from ((cidr, names) for cidr in subnets_of(4, first, last))
+    for first, last, names in _overlay({**networks, _LIKE_IPV4: _LIKE_IPV4_NETWORK}, 6):
+        for begin, end in ((first, min(last, _MAPPED[0] - 1)), (max(first, _MAPPED[1] + 1), last)):
+            yield from ((cidr, names - {_LIKE_IPV4}) for cidr in subnets_of(6, begin, end))
 
 
 def _overlay(networks: Mapping[str, Network], version: int) -> Iterator[tuple[int, int, frozenset[str]]]:
@@ -178,24 +191,6 @@ def _overlay(networks: Mapping[str, Network], version: int) -> Iterator[tuple[in
         else:
             inside.discard(name)
         names, begin = frozenset(inside), at
-
-
-def _subnets(version: int, first: int, last: int) -> Iterator[str]:
-    """The fewest subnets that make up an interval. For a million of them ipaddress would take far longer."""
-    bits = 32 if version == 4 else 128
-    show = _shown4 if version == 4 else _shown6
-    while first <= last:
-        size = min((first & -first).bit_length() - 1 if first else bits, (last - first + 1).bit_length() - 1)
-        yield f"{show(first)}/{bits - size}"
-        first += 1 << size
-
-
-def _shown4(number: int) -> str:
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-def _shown6(number: int) -> str:
-    return str(ipaddress.IPv6Address(number))
 
 
 # --- what
@@ -223,7 +218,7 @@ def _by_path(rules: Iterable[Rule]) -> tuple[dict[str, list[Rule]], dict[str, li
     Of paths without a last slash (`prefixes`) the subject is the path and a slash, so that a prefix ends where a
     segment does; of those with one (`folders`) it is the path itself.
     """
-    named = [rule for rule in rules if rule.path is not None]
+    named = [rule for rule in rules if rule.path is not None and is_canonical(rule.path)]
     prefixes = {f"{rule.path}/" for rule in named if rule.path and not rule.path.endswith("/")}
     folders = {rule.path for rule in named if rule.path and rule.path.endswith("/")}
     above = {

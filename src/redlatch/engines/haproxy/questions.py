@@ -85,7 +85,7 @@ def ask(snapshot: Snapshot, folder: Path, secret: str) -> Iterator[str]:
 def refuse(snapshot: Snapshot, folder: Path) -> Iterator[str]:
     """The backend of what is not let in."""
     yield f"backend {REFUSED}"
-    said = {"strict": [""], "auto": [f" !{{ var(sess.peer) -m ip -f {folder}/private.lst }}"]}.get(
+    said = {"strict": [""], "auto": [f" !{{ var(sess.peer),map_ip({folder}/private.map) -m str 1 }}"]}.get(
         snapshot.mode, []
     )
     silence = "\n".join(f"http-request reject if !is_device no_grant{condition}" for condition in said)
@@ -117,7 +117,7 @@ def _at_the_handshake(snapshot: Snapshot, folder: Path) -> Iterator[str]:
     """Nothing beyond the handshake for whom no rule speaks of. Who comes through a proxy is asked later."""
     silent = {
         "strict": ["!is_device no_grant !trusted"],
-        "auto": [f"!is_device no_grant !trusted !{{ src -f {folder}/private.lst }}"],
+        "auto": [f"!is_device no_grant !trusted !{{ src,map_ip({folder}/private.map) -m str 1 }}"],
     }.get(snapshot.mode, [])
     turned_away = "{ var(sess.turned_away) -m found }"
     for condition in ("!is_device no_grant by_open_port", *silent):
@@ -140,6 +140,8 @@ def _peer() -> Iterator[str]:
         ("cf-connecting-ip", "req.fhdr(cf-connecting-ip)", "trusted cloudflare"),
     ):
         yield f"http-request set-var(sess.peer) {fetched} if {whom} {{ req.fhdr_cnt({header}) gt 0 }}"
+    # HAProxy would read an address out of 127.0.0.1x, 127.0.0.1:80 and 0127.0.0.1
+    yield "http-request set-var(sess.peer) str(unknown) if trusted !address"
 
 
 def _who(action: str, when: str, folder: Path) -> Iterator[str]:
@@ -160,7 +162,7 @@ def _who(action: str, when: str, folder: Path) -> Iterator[str]:
         return line("why", f"str({reason})", *(f"!{known('why')} {one}" for one in conditions))
 
     if when:
-        for name in ("why", "row", "from", "until", "who", "granted", "device", "role", "turned_away"):
+        for name in ("why", "row", "from", "until", "place", "who", "granted", "device", "role", "turned_away"):
             yield f"{action} unset-var(sess.{name}) if {when}"
     # The version first: a change puts it in last, so that what was asked meanwhile is asked anew
     yield line("version", f"str(version),map_str_int({folder}/state.map)")

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from redlatch.engines.haproxy import pages, questions
-from redlatch.engines.haproxy.compile import BITS
+from redlatch.engines.haproxy.compile import BITS, cidrs, text
 from redlatch.engines.haproxy.model import Gateway, Upstream, listener
 from redlatch.errors import InvalidInput
 from redlatch.policy import paths
 from redlatch.policy.builtin import addresses
 from redlatch.policy.model import Snapshot
+from redlatch.policy.networks import compiled, parse
 
 _PLACE: Final = re.compile(r"[A-Za-z0-9/._-]+", re.ASCII)
 _NAME: Final = re.compile(r"[a-z0-9._-]+", re.ASCII)
@@ -99,7 +100,9 @@ def _frontend(snapshot: Snapshot | None, gateway: Gateway, secret: str, places: 
     lines = ["frontend door", *_binds(snapshot, gateway, places)]
     lines += [f"    {line}" for line in questions.log_format()]
     if gateway.accept_proxy:
-        lines.append(f"    tcp-request connection expect-proxy layer4 if {{ src -f {folder}/trusted.lst }}")
+        lines.append(
+            f"    tcp-request connection expect-proxy layer4 if {{ src,map_ip({folder}/trusted.map) -m str 1 }}"
+        )
     asked = questions.refuse_all() if snapshot is None else questions.ask(snapshot, folder, secret)
     lines += [f"    {line}" for line in asked]
     if snapshot is not None and (origins := _origins(snapshot)):
@@ -197,9 +200,9 @@ def _metrics(gateway: Gateway, places: Places) -> list[str]:
 
 def _lists(snapshot: Snapshot | None, gateway: Gateway) -> dict[str, bytes]:
     files = {
-        "trusted.lst": _lines(gateway.trusted_proxies),
-        "cloudflare.lst": _lines(addresses("cloudflare")),
-        "private.lst": _lines(addresses("private")),
+        "trusted.map": _addresses(gateway.trusted_proxies),
+        "cloudflare.map": _addresses(addresses("cloudflare")),
+        "private.map": _addresses(addresses("private")),
     }
     for number, one in enumerate(gateway.upstreams):
         if one.host is not None:
@@ -230,6 +233,12 @@ def _origins(snapshot: Snapshot) -> list[str]:
 
 def _lines(patterns: Iterable[str]) -> bytes:
     return "".join(f"{one}\n" for one in patterns).encode("ascii")
+
+
+def _addresses(entries: Iterable[str]) -> bytes:
+    """1 for those that are among them; see `cidrs` for what is not."""
+    found = cidrs({"these": compiled(map(parse, entries))})
+    return text({cidr: "1" if names else "0" for cidr, names in found})
 
 
 def _canonical(found: Iterable[str]) -> list[str]:
