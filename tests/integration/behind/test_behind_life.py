@@ -121,6 +121,7 @@ def test_one_block_takes_the_place_of_the_other(house: House) -> None:
         done = edit.adopt(red, house.settings.published, entry=entry)
         assert done.changed
         assert (done.after.guarded, done.after.behind) == (True, entry == "behind.js")
+        assert done.after.locked_inside is (entry == "guard.js")
         assert (done.after.ui_host, done.after.bound) == ("0.0.0.0", entry == "behind.js")
         assert not edit.adopt(red, house.settings.published, entry=entry).changed
         assert house.settings_file.read_bytes().count(b"// >>> redlatch") == 1

@@ -1,4 +1,4 @@
-"""Runs the tests (node:test) of what stands behind the gateway, as it is published, under every Node.js there is."""
+"""Runs the tests (node:test) of what is published for behind the gateway, under every Node.js there is."""
 
 from __future__ import annotations
 
