@@ -139,7 +139,7 @@ def test_lines_without_effect_are_not_taken_for_ours(house: House) -> None:
     assert house.settings_file.read_bytes() == house.original + b"return;\n"
 
 
-@pytest.mark.parametrize("url", ["http://[::1]:{}", "https://127.0.0.1:{}"])
+@pytest.mark.parametrize("url", ["http://[::1]:{}", "https://127.0.0.1:{}"], ids=["IPv6", "TLS"])
 def test_a_way_that_would_end_is_refused(house: House, url: str) -> None:
     """Node-RED will listen on 127.0.0.1 without TLS: what leads elsewhere is said before anything is changed."""
     with pytest.raises(InvalidInput, match="will not answer"):
