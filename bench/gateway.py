@@ -1,11 +1,11 @@
 """What the gateway costs: HAProxy with all of redlatch's questions, beside bare nginx and Caddy with mutual TLS.
 
     python bench/gateway.py [--rounds 20] [--requests 2000] [--handshakes 50] [--devices 100000]
-                            [--only requests,handshakes,rate,websockets,networks,revoke]
+                            [--only requests,handshakes,rate,websockets]
 
-Needs the test cache that scripts/test makes, haproxy, nginx and caddy, and Linux (/proc). Prints ratios, never fails
-on them. All of them stand in front of the same small nginx; CPU is that of all threads and workers of the proxy
-(schedstat, nanoseconds), median over the rounds, in turn.
+Needs the test cache that scripts/test makes, haproxy, nginx and caddy, and Linux (/proc). Prints ratios, never
+fails on them. All of them stand in front of the same small server; CPU is that of all threads and workers of the
+proxy (schedstat, nanoseconds), median over the rounds, in turn. See gateway_live.py for changes and networks.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.common import centile, cpu, handshakes, in_turn, load, ratio, requests
-from tests.support.clients import Connection, WebSocket, context
-from tests.support.haproxy import PROGRAMS, Door
+from tests.support.clients import Connection, WebSocket
+from tests.support.haproxy import PROGRAMS, Counting, Door
 from tests.support.nodered import free_port
 from tests.support.requests import network
 from tests.support.site import Device
@@ -43,7 +43,7 @@ RULES = (
     *DEFAULT_RULES,
     Rule(5, any_device=True, networks=("home", "office"), area="http-in"),
     Rule(6, roles=("thing",), path="/webhook", methods=("POST",)),
-    *(Rule(10 + n, roles=("user",), networks=("home",), path=f"/room/{n}", methods=("GET", "POST")) for n in range(40)),
+    *(Rule(10 + n, roles=("user",), networks=("home",), path=f"/room/{n}", methods=("GET",)) for n in range(40)),
 )
 
 
@@ -89,15 +89,16 @@ def family(pid: int) -> list[int]:
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 8192; }}
-http {{ access_log {log}; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
-uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e; keepalive_requests 1000000; {body} }}
+http {{ access_log {log}; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
+fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e; keepalive_requests 1000000;
+{body} }}
 """
 SMALL = 'server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello"; }} }}'
 MUTUAL = """
 map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
 upstream behind {{ server 127.0.0.1:{upstream}; keepalive 16; keepalive_requests 1000000; }}
-server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {pem}; ssl_client_certificate {ca};
-ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3;
+server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};
+ssl_client_certificate {ca}; ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3;
 location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
 proxy_set_header Connection $connection_upgrade; proxy_read_timeout 1h; }} }}
 """
@@ -150,48 +151,43 @@ def nginx(folder: Path, name: str, body: str, port: int) -> contextlib.AbstractC
     return started(name, ["nginx", "-p", str(place), "-c", str(place / "nginx.conf")], port, folder)
 
 
-def crowd(door: Door, count: int) -> dict[str, Entry]:
+def crowd(count: int) -> dict[str, Entry]:
     """As many devices, with certificates that nobody has."""
-    now = int(time.time())
-    return {
-        secrets.token_hex(32): Entry(f"id-{number}", ("user", "thing", "viewer")[number % 3], f"u{number}", now, now + YEAR)
-        for number in range(count)
-    }
+    now, roles = int(time.time()), ("user", "thing", "viewer")
+    entries = (Entry(f"id-{number}", roles[number % 3], f"u{number}", now, now + YEAR) for number in range(count))
+    return {secrets.token_hex(32): entry for entry in entries}
 
 
 @contextlib.contextmanager
-def contestants(folder: Path, devices: int, programs: list[str]) -> Iterator[tuple[dict[str, Proxy], Device]]:
-    """All proxies by name, and the device that they all let in."""
+def contestants(
+    folder: Path, devices: int, programs: list[str], *, upstream: int | None = None
+) -> Iterator[tuple[dict[str, Proxy], Device]]:
+    """All proxies by name, and the device that they all let in; in front of `upstream`, or of a small nginx."""
     with contextlib.ExitStack() as stack:
-        small = free_port()
-        stack.enter_context(nginx(folder, "small", SMALL.format(port=small), small))
+        if upstream is None:
+            upstream = free_port()
+            stack.enter_context(nginx(folder, "small", SMALL.format(port=upstream), upstream))
         found: dict[str, Proxy] = {}
-        first: Door | None = None
-        for name in programs:
-            door = Door(name, folder / f"haproxy-{name}", small)
-            if first is None:
-                first = door
-            else:  # the same site for all: one device, one CA
-                door.site = first.site
-                door.admin = first.admin
-            first.site.change(
-                devices={**crowd(door, devices), first.admin.fingerprint: replace(first.admin.entry, role="owner")},
-                rules=RULES,
-                networks={"home": network("127.0.0.0/8"), "office": network("10.0.0.0/8")},
-                areas=Areas(dashboards=("/dashboard",), http_in=("/hello", "/light/:who/on")),
-            )
+        doors = [Door(name, folder / f"haproxy-{name}", upstream) for name in programs]
+        site, device = doors[0].site, doors[0].admin
+        site.change(
+            devices={**crowd(devices), device.fingerprint: replace(device.entry, role="owner")},
+            rules=RULES,
+            networks={"home": network("127.0.0.0/8"), "office": network("10.0.0.0/8")},
+            areas=Areas(dashboards=("/dashboard",), http_in=("/hello", "/light/:who/on")),
+        )
+        for door in doors:
+            door.site, door.admin = site, device  # one site and one device for all
             stack.enter_context(door)
             assert door.process is not None
-            found[f"haproxy {name}"] = Proxy(f"haproxy {name}", door.port, door.process.pid)
-        assert first is not None
-        site, device = first.site, first.admin
+            found[f"haproxy {door.name}"] = Proxy(f"haproxy {door.name}", door.port, door.process.pid)
         pem, ca = site.published / "server.pem", site.published / "device-ca.pem"
         port = free_port()
-        body = MUTUAL.format(port=port, upstream=small, pem=pem, ca=ca)
+        body = MUTUAL.format(port=port, upstream=upstream, pem=pem, ca=ca)
         found["nginx"] = stack.enter_context(nginx(folder, "nginx", body, port))
         port = free_port()
         (folder / "Caddyfile").write_text(
-            CADDY.format(folder=folder / "caddy", port=port, pem=pem, key=pem, ca=ca, upstream=small)
+            CADDY.format(folder=folder / "caddy", port=port, pem=pem, key=pem, ca=ca, upstream=upstream)
         )
         command = ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
         found["caddy"] = stack.enter_context(started("caddy", command, port, folder))
@@ -199,10 +195,40 @@ def contestants(folder: Path, devices: int, programs: list[str]) -> Iterator[tup
 
 
 def compare(label: str, proxies: Mapping[str, Proxy], rounds: int, work: Callable[[Proxy], int]) -> None:
-    works = {name: lambda one=one: one.measure(lambda: work(one)) for name, one in proxies.items()}
-    figures = in_turn(works, rounds)  # type: ignore[arg-type]
-    cells = [f"{name} {statistics.median(values):.1f} ({ratio(values, figures['nginx']):.2f})" for name, values in figures.items()]
+    """Prints for each proxy the median and the median of the rounds' ratios to nginx."""
+    works = {name: partial(one.measure, partial(work, one)) for name, one in proxies.items()}
+    figures = in_turn(works, rounds)
+    cells = [
+        f"{name} {statistics.median(of):.1f} ({ratio(of, figures['nginx']):.2f})" for name, of in figures.items()
+    ]
     print(f"{label}: {'; '.join(cells)}", flush=True)
+
+
+def paced(port: int, device: Device, rate: int, seconds: float) -> list[float]:
+    """Milliseconds of each request at a fixed rate, from when it was due."""
+    times = []
+    line = f"GET /hello HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode()
+    with Connection(port, device) as connection:
+        begin = time.perf_counter()
+        for number in range(int(rate * seconds)):
+            due = begin + number / rate
+            while (left := due - time.perf_counter()) > 0:
+                time.sleep(left)
+            connection.send(line)
+            assert connection.response().status == 200
+            times.append((time.perf_counter() - due) * 1000)
+    return times
+
+
+def websockets(proxy: Proxy, device: Device, count: int) -> float:
+    """KiB of memory per idle websocket."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):  # what a proxy allocates once
+            stack.enter_context(WebSocket(proxy.port, "/comms", device))
+        before = proxy.resident()
+        for _ in range(count):
+            assert stack.enter_context(WebSocket(proxy.port, "/comms", device)).is_open
+        return (proxy.resident() - before) * 1024 / count
 
 
 def main() -> None:
@@ -212,13 +238,14 @@ def main() -> None:
     parser.add_argument("--handshakes", type=int, default=50)
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--programs", default=",".join(PROGRAMS))
-    parser.add_argument("--only", default="requests,handshakes")
+    parser.add_argument("--only", default="requests,handshakes,rate,websockets")
     options = parser.parse_args()
-    only = options.only.split(",")
+    only, programs = options.only.split(","), options.programs.split(",")
     print(load())
-    with tempfile.TemporaryDirectory() as folder, contestants(
-        Path(folder), options.devices, options.programs.split(",")
-    ) as (proxies, device):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contestants(Path(folder), options.devices, programs) as (proxies, device),
+    ):
         if "requests" in only:
             compare(
                 "CPU per keep-alive request, us (against nginx)", proxies, options.rounds,
@@ -229,6 +256,19 @@ def main() -> None:
                 "CPU per full handshake, us (against nginx)", proxies, options.rounds,
                 lambda one: handshakes(one.port, device, options.handshakes),
             )  # fmt: skip
+        if "rate" in only:
+            for name, one in proxies.items():
+                times = [ms for _ in range(3) for ms in paced(one.port, device, 500, 4)]
+                print(f"500 requests/s, ms: {name} p50 {centile(times, 0.5):.2f}, p99 {centile(times, 0.99):.2f}")
+    if "websockets" in only:
+        upstream = Counting()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contestants(Path(folder), 1000, programs, upstream=upstream.port) as (proxies, device),
+        ):
+            cells = [f"{name} {websockets(one, device, 300):.0f}" for name, one in proxies.items()]
+            print(f"memory per idle websocket, KiB: {'; '.join(cells)}")
+        upstream.close()
     print(load())
 
 

@@ -182,6 +182,31 @@ def test_the_manifest_is_the_limit_of_the_removal(checkout: Path) -> None:
     assert (checkout / "home/flows.json").exists()
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_removal_takes_the_gateway_away_first(checkout: Path, both: bool) -> None:
+    """A site with nothing but a gateway has no lock that could be taken off; one with both loses both."""
+    home = checkout / "home"
+    prefix, site = home / ".local/lib/redlatch", home / ".local/share/redlatch"
+    program = prefix / "venv/bin/redlatch"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$*" >>{home}/calls\n')
+    program.chmod(0o755)
+    (program.parent / "python").symlink_to("/usr/bin/python3")
+    (prefix / "manifest").write_text(f"folder {prefix}/venv\nhome {site}\n")
+    (site / "gateway").mkdir(parents=True)
+    if both:
+        (site / "published").mkdir()
+        (site / "published/guard.js").touch()
+    if os.geteuid() == 0:
+        for path in [home, *home.rglob("*")]:
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    done = install(checkout, "--remove", "--yes")
+    assert done.returncode == 0, done.stderr
+    calls = [line for line in (home / "calls").read_text().splitlines() if "down" in line]
+    assert calls == ["gateway down --yes", *(["down --yes"] if both else [])]
+    assert not site.exists()
+
+
 def test_names_are_looked_up_where_there_are_some() -> None:
     """The unit's condition is the file that operations write; its limits are those of the daily one."""
     units = ROOT / "packaging/systemd"

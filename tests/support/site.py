@@ -242,8 +242,9 @@ class Site:
         self._change(entries, {"devices": {**self.snapshot.devices, **entries}})
 
     def revoke(self, device: Device) -> None:
-        left = {key: entry for key, entry in self.snapshot.devices.items() if key != device.fingerprint}
-        self._change([device.fingerprint], {"devices": left})
+        lost = device.fingerprint  # found out once, not for each of a hundred thousand
+        left = {key: entry for key, entry in self.snapshot.devices.items() if key != lost}
+        self._change([lost], {"devices": left})
 
 
 def odd_certificate(

@@ -98,7 +98,7 @@ def up(
         _passphrase_first(session)
     site = bootstrap.prepare_site(plan, actor=session.actor, passphrase=session.passphrase, protect=protect)
     came_in = None
-    if not yes and session.interactive and not plan.inspection.guarded:
+    if not yes and session.interactive and not plan.inspection.locked_inside:
         came_in = _see_a_device(session, site, Listen(listen))
     locked = setup.lock(site, plan)
     _report(session, site, plan, locked, came_in)
@@ -123,7 +123,7 @@ def _show_plan(out: Output, plan: Plan) -> None:
         out.line("This will change:", style="strong")
     for change in plan.changes:
         out.line(f"- {change}", indent=2)
-    for finding in () if plan.inspection.guarded else plan.findings:
+    for finding in () if plan.inspection.locked_inside else plan.findings:
         out.line(
             f"{_SEVERITY[finding.severity]}: {finding.text}", style="warn" if finding.severity == "breaks" else ""
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -134,9 +135,25 @@ def _bind(site: Site, plan: Plan) -> bool:
     """Puts redlatch's lines into settings.js of the Node-RED on this machine; whether it must be restarted for
     it.
     """
-    if plan.node_red is None:
+    node_red, target = plan.node_red, plan.config.target
+    if node_red is None or target is None:
         return False
-    raise NotImplementedError
+    settings, config = site.settings, site.config()
+    known_by = hashlib.sha256(secret(settings.gateway).encode("ascii")).hexdigest()
+    with exclusive(settings):
+        publish.prepare(settings, node_red.user)
+        changed = publish.publish_behind(settings, known_by, config.keep_auth, False, target.gid)
+    if not users.may_reach(node_red.user, settings.published / "behind.js"):
+        raise NotPermitted(
+            f"Node-RED's user {target.user} cannot reach {settings.published}",
+            hint="every folder above it must let that user through (chmod o+x), or choose another --home",
+        )
+    with exclusive(settings):
+        changed = edit.adopt(node_red, settings.published, entry="behind.js").changed or changed
+        planned = dropin.plan_dropin(node_red, settings)
+        if planned is not None:
+            changed = dropin.install_dropin(planned) or changed
+    return changed
 
 
 def _start(site: Site, plan: Plan) -> bool:
@@ -192,6 +209,8 @@ def down_plan(site: Site) -> tuple[str, ...]:
     removed = [f"{site.settings.gateway.home}"]
     if config.behind and config.target is not None:
         removed.append(f"redlatch's lines in {config.target.settings_file} (every other line stays)")
+        removed += [f"the drop-in of {unit}" for unit in setup.own_dropins(site)]
+        removed += [f"{site.settings.published}", f"{site.settings.spool}"]
     if f"unit {gateway_unit.UNIT}" in added:
         removed.append(f"{gateway_unit.path()}")
     if f"user {engines.GATEWAY_USER}" in added:
@@ -216,6 +235,8 @@ def take_down(site: Site, environ: Mapping[str, str]) -> Down:
             for_release=True,
         )
         with exclusive(settings):
+            for unit in setup.own_dropins(site):
+                dropin.remove_dropin(unit)
             edit.release(node_red)
         restart = dropin.restart_command(node_red)
     with changing(site) as tx:

@@ -13,8 +13,10 @@ from typing import Final
 
 from redlatch.engines.haproxy import program
 from redlatch.engines.haproxy.model import Gateway, Upstream, checked, listener
-from redlatch.engines.nodered import dropin, locate
-from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
+from redlatch.engines.haproxy.render import Places, render
+from redlatch.engines.nodered import dropin, edit, locate, publish, users
+from redlatch.engines.nodered.adopt import block_path
+from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable, read_settings
 from redlatch.errors import Conflict, EngineError, InvalidInput, NotPermitted, RedlatchError, UsageError
 from redlatch.operations import engines, gateway_unit, machine, ports, server
 from redlatch.operations.gateway_standing import is_here
@@ -24,6 +26,7 @@ from redlatch.policy.model import MODES
 from redlatch.policy.paths import is_canonical
 from redlatch.settings import Settings
 
+_SOCKET_PATH: Final = 107  # bytes, unix(7)
 _OWN_SERVICE: Final = "haproxy.service"  # the distribution's
 
 
@@ -78,8 +81,9 @@ def plan(settings: Settings, options: Options, environ: Mapping[str, str], prese
         )
     found = _gateway(options, present)
     haproxy = program.find()
+    _check_home(settings, found)
     _check_ports(settings, found, present)
-    node_red, inspection, warnings = _local(options, found, environ, present)
+    node_red, inspection, warnings = _local(settings, options, found, environ, present)
     config = _config(options, found, node_red, inspection, present)
     warnings += _warnings(settings, found, config, node_red)
     return Plan(
@@ -119,6 +123,16 @@ def _gateway(options: Options, present: Config | None) -> Gateway:
             metrics=base.metrics if options.metrics is None else options.metrics or None,
         )
     )
+
+
+def _check_home(settings: Settings, found: Gateway) -> None:
+    """Whether HAProxy can be told of the places in this home: in its configuration, and as names of sockets."""
+    folder = settings.gateway.spool / "haproxy"
+    render(None, found, "0" * 64, Places(folder=folder, pems=settings.gateway.published))
+    if len(os.fsencode(folder / "metrics.sock")) > _SOCKET_PATH:
+        raise InvalidInput(
+            f"the folder {folder} has too long a name for a socket in it", hint="choose a shorter home with --home"
+        )
 
 
 # --- ports
@@ -184,7 +198,7 @@ def _is_own(settings: Settings, holder: ports.Holder | None, present: Config | N
 
 
 def _local(
-    options: Options, found: Gateway, environ: Mapping[str, str], present: Config | None
+    settings: Settings, options: Options, found: Gateway, environ: Mapping[str, str], present: Config | None
 ) -> tuple[locate.NodeRed | None, Inspection | None, list[str]]:
     """The Node-RED of this machine that the gateway stands in front of, as its settings describe it; and warnings.
 
@@ -219,7 +233,22 @@ def _local(
                 hint=f"as in --to http://127.0.0.1:{inspection.port}",
             )
         return None, None, []
-    return node_red, inspection, list(node_red.warnings)
+    edit.refuse_other_guard(node_red, settings.published)
+    _refuse_other_ways(found, inspection.port)
+    planned = dropin.plan_dropin(node_red, settings)
+    told = planned.warnings if planned is not None else ()
+    return node_red, inspection, [*node_red.warnings, *told, *users.root_powers(node_red.user)]
+
+
+def _refuse_other_ways(found: Gateway, port: int) -> None:
+    """Behind the gateway Node-RED listens on one address, and speaks no TLS: other ways lead nowhere."""
+    for one in found.upstreams:
+        host, number = one.address
+        if number == port and is_here(host) and (host not in ("127.0.0.1", "localhost") or one.is_https):
+            raise InvalidInput(
+                f"{one.url} will not answer: behind the gateway this Node-RED listens on 127.0.0.1, without TLS",
+                hint=f"as in --to http://127.0.0.1:{port}",
+            )
 
 
 def _inspect(node_red: locate.NodeRed) -> Inspection:
@@ -295,6 +324,11 @@ def _changes(
             "machine's "
             "loopback only, and believes nobody but the gateway who a device is"
         )
+    elif node_red is not None and publish.published_guard(settings) != publish.guard_hash():
+        changes.append(f"publish what these lines load anew to {settings.published}")
+    planned = dropin.plan_dropin(node_red, settings) if node_red is not None else None
+    if planned is not None and not dropin.dropin_present(planned):
+        changes.append(f"add {planned.path}: systemd then refuses to start Node-RED without these lines")
     if gateway_unit.is_wanted(settings) and not gateway_unit.is_installed(settings):
         changes.append(f"let systemd start it: {gateway_unit.path()}")
     return changes
@@ -325,4 +359,6 @@ def _warnings(settings: Settings, found: Gateway, config: Config, node_red: loca
 def is_bound(node_red: locate.NodeRed, settings: Settings) -> bool:
     """Whether settings.js, loaded as its user, has this site's lines that bind it to loopback."""
     found = inspect_settings(node_red) if node_red.settings_exist else None
-    return found is not None and found.ok and found.guarded
+    if found is None or not (found.ok and found.guarded and found.bound):
+        return False
+    return block_path(read_settings(node_red)) == settings.published

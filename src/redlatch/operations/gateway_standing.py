@@ -218,7 +218,7 @@ def _is_bound(config: Config, port: int, environ: Mapping[str, str]) -> bool:
         )
     except RedlatchError:
         return False
-    return found.ok and found.guarded
+    return found.ok and found.guarded and found.bound
 
 
 # --- in front of the gateway

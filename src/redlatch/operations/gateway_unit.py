@@ -6,12 +6,12 @@ import contextlib
 import grp
 import os
 import pwd
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -20,13 +20,14 @@ from redlatch.engines.nodered import dropin
 from redlatch.errors import EngineError
 from redlatch.files import Owner, explained, sync_dir, write_atomic
 from redlatch.operations import engines
-from redlatch.operations.engines import GATEWAY_USER
+from redlatch.operations.engines import GATEWAY_USER, Engine
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Config
 from redlatch.settings import SYSTEM_HOME, Settings
 
 UNIT: Final = "redlatch-gateway.service"
 STOP_SECONDS: Final = 30.0
+_HAPROXY_SECONDS: Final = 10.0
 _USERADD: Final = (
     "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
     "--shell", "/usr/sbin/nologin", GATEWAY_USER,
@@ -152,29 +153,59 @@ def start_command(settings: Settings) -> str:
 
 
 def stop(settings: Settings, config: Config) -> bool:
-    """Ends a gateway that runs without systemd, which ends its HAProxy; whether there was one. EngineError when it
-    does not end.
+    """Ends a gateway that runs without systemd: what drives HAProxy, which ends that too, and an HAProxy that
+    nobody drives any more; whether there was one. EngineError when it does not end.
 
-    The number of the process is the gateway's own word, and so is checked: it must be of the gateway's user.
+    Who is ended is told by that user's own files and words, and so it must be of that user.
     """
     engine = engines.gateway(settings, config)
-    claim = running(engine) if engine is not None else None
-    if engine is None or claim is None or claim.pid <= 1:
+    if engine is None:
         return False
-    with contextlib.suppress(OSError):
-        descriptor = os.pidfd_open(claim.pid)
-        try:
-            if Path(f"/proc/{claim.pid}").stat().st_uid != engine.uid or not _is_gateway(claim.pid):
-                return False
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while time.monotonic() < deadline:
-                if running(engine) is None or not _is_gateway(claim.pid):
-                    return True
-                time.sleep(0.05)
-        finally:
-            os.close(descriptor)
-    raise EngineError(f"the gateway (process {claim.pid}) does not end", hint=f"end it: kill {claim.pid}")
+    claim = running(engine)
+    found = [claim.pid] if claim is not None and claim.pid > 1 and _is_gateway(claim.pid) else []
+    ended = [_end(pid, engine.uid, signal.SIGTERM, STOP_SECONDS) for pid in found]
+    for pid in _left(engine):
+        ended.append(_end(pid, engine.uid, signal.SIGTERM, _HAPROXY_SECONDS))
+    for pid in _left(engine):
+        ended.append(_end(pid, engine.uid, signal.SIGKILL, _HAPROXY_SECONDS))
+    left = [*(pid for pid in found if _is_gateway(pid)), *_left(engine)]
+    if left:
+        numbers = " ".join(map(str, left))
+        raise EngineError(f"the gateway (process {numbers}) does not end", hint=f"end it: kill {numbers}")
+    return any(ended)
+
+
+def _end(pid: int, uid: int, number: signal.Signals, seconds: float) -> bool:
+    """Sends a process of that user a signal and waits for its end; whether it was there."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if Path(f"/proc/{pid}").stat().st_uid != uid:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+        select.select([descriptor], [], [], seconds)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _left(engine: Engine) -> list[int]:
+    """HAProxies that run on this gateway's configuration, of its user; zombies have no words left."""
+    folder = f"{engine.settings.spool}/haproxy/".encode()
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            ours = process.stat().st_uid == engine.uid and words[0].endswith(b"haproxy")
+            if ours and any(word.startswith(folder) for word in words):
+                found.append(int(process.name))
+    return found
 
 
 def _is_gateway(pid: int) -> bool:

@@ -149,7 +149,7 @@ def _changes(
         changes.append("change the configuration of this site")
     if not node_red.settings_exist:
         changes.append(f"create {node_red.settings_file} from Node-RED's own default")
-    if not inspection.guarded:
+    if not inspection.locked_inside:
         changes.append(f"publish the guard, the server key and the list of devices to {settings.published}")
         changes.append(f"add three marked lines at the end of {node_red.settings_file}")
         if inspection.https != "none":
@@ -330,12 +330,12 @@ def down_plan(site: Site, environ: Mapping[str, str]) -> tuple[locate.NodeRed, t
         user_dir=Path(target.user_dir), settings_file=Path(target.settings_file), environ=environ, for_release=True
     )
     removed = [f"redlatch's lines in {target.settings_file} (every other line stays)"]
-    removed += [f"the drop-in of {unit}" for unit in _own_dropins(site)]
+    removed += [f"the drop-in of {unit}" for unit in own_dropins(site)]
     removed += [f"{site.settings.published}", f"{site.settings.spool}"]
     return node_red, tuple(removed)
 
 
-def _own_dropins(site: Site) -> list[str]:
+def own_dropins(site: Site) -> list[str]:
     """Units with a drop-in that loads this home's preload, whatever the unit's Node-RED is by now."""
     return dropin.dropins_installed(site.settings.published) if site.settings.system else []
 
@@ -344,7 +344,7 @@ def down(site: Site, environ: Mapping[str, str]) -> Unlocked:
     """Removes exactly what `up` added to Node-RED; devices and CAs stay, so that `up` can lock again."""
     node_red, removed = down_plan(site, environ)
     with exclusive(site.settings):
-        for unit in _own_dropins(site):
+        for unit in own_dropins(site):
             dropin.remove_dropin(unit)
         edit.release(node_red)
     with changing(site) as tx:

@@ -197,7 +197,7 @@ def _is_locked(
     except RedlatchError as error:
         warnings.append(f"Node-RED's settings cannot be looked at: {error.message}")
         return False
-    if config.adopted and not (inspection.ok and inspection.guarded):
+    if config.adopted and not (inspection.ok and inspection.locked_inside):
         warnings.append(
             f"the lock has fallen off: {target.settings_file} was replaced or changed; run: redlatch up"
             if inspection.ok
@@ -209,7 +209,7 @@ def _is_locked(
         warnings.append(f"{planned.path} is gone or was changed; run: redlatch up")
     if config.adopted and publish.published_guard(site.settings) != publish.guard_hash():
         warnings.append(_OTHER_GUARD)
-    return inspection.ok and inspection.guarded
+    return inspection.ok and inspection.locked_inside
 
 
 def _is_open(

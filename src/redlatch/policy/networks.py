@@ -13,7 +13,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,6 +110,21 @@ def shown(version: int, first: int, last: int) -> str:
     if size & (size - 1) == 0 and first % size == 0:
         return f"{make(first)}/{bits - size.bit_length() + 1}"
     return f"{make(first)}-{make(last)}"
+
+
+def subnets_of(version: int, first: int, last: int) -> Iterator[str]:
+    """The fewest subnets that make up an interval. For a million of them ipaddress takes far longer."""
+    bits = 32 if version == 4 else 128
+    while first <= last:
+        size = (last - first + 1).bit_length() - 1
+        if first:
+            size = min(size, (first & -first).bit_length() - 1)
+        yield f"{_quad(first) if version == 4 else ipaddress.IPv6Address(first)}/{bits - size}"
+        first += 1 << size
+
+
+def _quad(number: int) -> str:
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 def encode(network: Network) -> bytes:

@@ -156,6 +156,9 @@ class Proxy:
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
+        return self._listens()
+
+    def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
@@ -164,6 +167,8 @@ class Proxy:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            # A worker ends a little after its master, and listens until then
+            until(lambda: not self._listens(), seconds=SECONDS, what=f"{self.name} gone")
 
 
 class Nginx(Proxy):

@@ -172,6 +172,9 @@ def test_a_certificate_ends_while_its_connection_is_open(house: House) -> None:
         ("thing", "GET", "/hello\\deep", 403),
         ("thing", "GET", "/hello%5cdeep", 403),
         ("thing", "GET", "/hello%00", 403),
+        ("thing", "GET", "/hello/{env.HOME}", 403),
+        ("thing", "GET", "/hello?{env.HOME}=$host&/../flows", 200),
+        ("admin", "GET", "/{env.HOME}/$host", 200),
     ],
 )
 def test_what_a_role_reaches(house: House, who: str, method: str, target: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""A change of the snapshot, in force in every worker at once; and open streams that lost their right, no others."""
+"""A change of the snapshot, in force in every worker at once; and who is cut by it."""
 
 from __future__ import annotations
 

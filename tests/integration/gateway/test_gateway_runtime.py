@@ -28,7 +28,8 @@ defaults
   timeout server 60s
 frontend door
   bind 127.0.0.1:{port} name main
-  http-request return status 200 content-type text/plain lf-string %[path,map_str({folder}/some.map,none)] if {{ path_beg /m }}
+  http-request set-var(txn.found) path,map_str({folder}/some.map,none)
+  http-request return status 200 content-type text/plain lf-string %[var(txn.found)] if {{ path_beg /m }}
   http-request track-sc0 path table seen
   default_backend behind
 backend behind

@@ -1,4 +1,4 @@
-"""The devices of a snapshot in memory: what changed is found, whatever the trees' shapes, and nothing else is read."""
+"""The devices of a snapshot in memory: what changed is found, whatever the shapes, and nothing else is read."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Gate:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.port, self.behind = free_port(), free_port()
-        self.settings = Settings(root / "home", system=False)
+        self.settings = Settings(root / "h", system=False)  # short: names of sockets are
         self.environ = {"PATH": os.environ["PATH"], "HOME": str(root)}
         self.site: Site | None = None
 
@@ -84,11 +84,13 @@ class Gate:
         try:
             with self.open().store.read() as view:
                 version = view.site().revision
-            until(
-                lambda: process.poll() is None and (claim := running(engine)) and claim.version >= version,
-                seconds=20,
-                what=f"a gateway in force ({(self.root / 'run.log').read_text()[-500:]})",
-            )
+
+            def tells() -> bool:
+                assert process.poll() is None, (self.root / "run.log").read_text()[-2000:]
+                claim = running(engine)
+                return claim is not None and claim.version >= version
+
+            until(tells, seconds=20, what="a gateway in force")
             yield process
         finally:
             if process.poll() is None:

@@ -123,9 +123,22 @@ def test_without_haproxy_the_command_that_installs_it_is_said(gate: Gate, monkey
     assert not gate.settings.home.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("a b", "characters"), ("x" * 90, "too long"), ("a'acl", "characters")]
+)
+def test_a_home_that_haproxy_cannot_be_told_of_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    """Its configuration has words between blanks, and its sockets names of 107 bytes; another home is fine."""
+    gate = Gate(tmp_path / name)
+    with pytest.raises(InvalidInput) as raised:
+        gate.plan()
+    assert said in raised.value.message
+    assert not gate.settings.home.exists()
+    assert Gate(tmp_path / "a").plan().changes
+
+
 def test_certificate_and_key_that_do_not_match_leave_the_old_ones_in_force(gate: Gate) -> None:
     """The gateway goes on with what it had, byte for byte; a pair that matches is taken."""
-    other = Gate(gate.root / "other")
+    other = Gate(gate.root / "b")
     other.up()
     mine, theirs = (one.settings.gateway.published / "server.pem" for one in (gate, other))
     gate.up()

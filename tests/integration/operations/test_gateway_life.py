@@ -12,7 +12,7 @@ from tests.support.wait import until
 
 from redlatch.engines.haproxy.model import parse_gateway
 from redlatch.engines.nodered import publish
-from redlatch.operations import devices, engines, gateway, gateway_show, gateway_standing, server, traffic
+from redlatch.operations import devices, engines, gateway, gateway_show, gateway_standing, ports, server, traffic
 from redlatch.operations.publishing import repair
 from redlatch.operations.status import known, status
 
@@ -127,3 +127,22 @@ def test_what_the_gateway_writes_cannot_be_planted(gate: Gate) -> None:
     (spool / "access.jsonl").symlink_to("/etc/passwd")
     assert traffic.seen(gate.open()).connections == 0
     assert json.loads((gate.settings.gateway.published / "gateway.json").read_text())["format"] == 1
+
+
+def test_down_ends_what_runs(gate: Gate) -> None:
+    """`gateway run` ends with it; and so does an HAProxy whose driver was killed, and nobody else's."""
+    other = Gate(gate.root / "b")
+    gate.up()
+    other.up()
+    with other.run(), web(gate.behind):
+        with gate.run() as run:
+            assert gateway.take_down(gate.open(), gate.environ).removed
+            assert run.wait(30) == 0
+        gate.up()
+        with gate.run() as run:
+            run.kill()
+            run.wait(30)
+            assert ports.listeners(gate.port)
+            gateway.take_down(gate.open(), gate.environ)
+            assert ports.listeners(gate.port) == ()
+        assert gateway_standing.standing(other.open(), other.environ).claim is not None

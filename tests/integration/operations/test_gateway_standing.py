@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def network() -> Iterator[None]:
         yield
 
 
+def reaches(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
 def test_a_node_red_that_others_reach_is_not_locked(network: None, gate: Gate) -> None:
     """Bound to all addresses: where it is reached is said, and what to do; bound to loopback: locked."""
     gate.up()
@@ -44,7 +53,10 @@ def test_a_node_red_that_others_reach_is_not_locked(network: None, gate: Gate) -
             assert f"http://192.168.77.5:{gate.behind}" in stands.open_at[0]
             assert "uiHost" in stands.open_at[0]
             assert not status(gate.open(), gate.environ).locked
+            assert reaches("192.168.77.5", gate.behind)
         with web(gate.behind):
+            assert not reaches("192.168.77.5", gate.behind)
+            assert reaches("127.0.0.1", gate.behind)
             stands = gateway_standing.standing(gate.open(), gate.environ)
             assert (stands.locked, stands.reach[0].closed, stands.reach[0].runs) == (True, True, True)
 

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redlatch.engines.nodered.adopt import add_block, block, block_path, has_block, newline, remove_block
+from redlatch.engines.nodered.adopt import (
+    Entry,
+    add_block,
+    block,
+    block_entry,
+    block_path,
+    has_block,
+    newline,
+    remove_block,
+)
 from redlatch.errors import InvalidInput
 
+ENTRIES: tuple[Entry, ...] = ("guard.js", "behind.js")
 PUBLISHED = Path("/var/lib/redlatch/published")
 PIECES = st.sampled_from(
     [
@@ -48,6 +58,16 @@ def test_adding_twice_is_adding_once(data: bytes) -> None:
     assert add_block(once, PUBLISHED) == once
     assert block_path(once) == PUBLISHED
     assert once.endswith(block(PUBLISHED, newline(data)))
+
+
+@given(FILES, st.sampled_from(ENTRIES), st.sampled_from(ENTRIES))
+def test_one_block_takes_the_place_of_the_other(data: bytes, first: Entry, then: Entry) -> None:
+    """Guard and gateway have a block each, never both, and neither leaves a trace."""
+    changed = add_block(add_block(data, PUBLISHED, entry=first), PUBLISHED, entry=then)
+    assert changed == add_block(data, PUBLISHED, entry=then)
+    assert (block_path(changed), block_entry(changed)) == (PUBLISHED, then)
+    assert changed.count(b"// >>> redlatch") == 1
+    assert remove_block(changed) == data
 
 
 @given(FILES)

@@ -26,12 +26,12 @@ def first(table: tables.Table, text: str, default: str) -> str:
     for expression, value in table:
         match = re.search(expression, text)
         if match:
-            return match["redlatch_p"] if value == "redlatch_p" else value
+            return match[value] if value.startswith("redlatch_") else value
     return default
 
 
 def path_in(target: str) -> str:
-    return first(tables.path_table(), target, tables.NOWHERE)
+    return first(tables.CANONICAL, first(tables.BEFORE_QUERY, target, tables.NOWHERE), tables.NOWHERE)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redlatch.errors import InvalidInput
 from redlatch.policy import builtin
-from redlatch.policy.networks import Network, compiled, decode, encode, is_host_name, parse, shown
+from redlatch.policy.networks import Network, compiled, decode, encode, is_host_name, parse, shown, subnets_of
 
 V4 = st.integers(0, 2**32 - 1)
 V6 = st.integers(0, 2**128 - 1)
@@ -175,3 +175,14 @@ def test_built_in_networks() -> None:
     assert builtin.CLOUDFLARE_LIST in builtin.ABOUT["cloudflare"]
     for name, made in builtin.BUILTIN.items():
         assert compiled(map(parse, builtin.addresses(name))) == made
+
+
+@given(st.sampled_from((4, 6)), st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
+def test_an_interval_as_subnets(version: int, one: int, other: int) -> None:
+    """The same subnets as the standard library finds, the whole of both families included."""
+    most = 2 ** (32 if version == 4 else 128) - 1
+    make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    for first, last in (sorted((one & most, other & most)), (0, most)):
+        assert list(subnets_of(version, first, last)) == [
+            str(subnet) for subnet in ipaddress.summarize_address_range(make(first), make(last))
+        ]

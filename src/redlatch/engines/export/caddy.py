@@ -138,12 +138,10 @@ def _devices(export: Export) -> Iterator[str]:
 def _request(export: Export) -> Iterator[str]:
     snapshot = export.snapshot
     upgrade, connection = "{http.request.header.Upgrade}", "{http.request.header.Connection}"
-    entries = [
-        (f"~{one}", f"${{{value}}}" if value != tables.NOWHERE else "none") for one, value in tables.path_table()
-    ]
     yield "# --- what: the target as it was sent, never as it was decoded"
     # "-" alone is no output to map
-    yield from _map("{http.request.orig_uri}", ("canonical",), "none", entries)
+    yield from _map("{http.request.orig_uri}", ("before_query",), "none", _captured(tables.BEFORE_QUERY))
+    yield from _map("{redlatch_before_query}", ("canonical",), "none", _captured(tables.CANONICAL))
     yield _var("path", tables.NOWHERE)
     yield _when("canonical", '{redlatch_canonical} != "none"')
     yield _var("path", "{redlatch_canonical}", "canonical")
@@ -163,6 +161,10 @@ def _request(export: Export) -> Iterator[str]:
     hosts = [(f"~{tables.host_expression(snapshot.names)}", "own")]
     yield from _map("{http.request.hostport}", ("host",), "foreign", hosts)
     yield from _pages(export)
+
+
+def _captured(table: tables.Table) -> list[tuple[str, str]]:
+    return [(f"~{one}", f"${{{value}}}" if value != tables.NOWHERE else "none") for one, value in table]
 
 
 def _pages(export: Export) -> Iterator[str]:

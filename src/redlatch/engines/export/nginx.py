@@ -132,10 +132,8 @@ def _request(export: Export) -> Iterator[str]:
     yield "# --- what: the target as it was sent, never as it was decoded"
     # 414 comes before a target of more than 8 KB
     yield from _map("$request", "target", "0", [(r"~^[^ ]+ /[!-~]{0,8191} HTTP/1[.][01]$", "1")])
-    entries = [
-        (f"~{one}", f"${value}" if value != tables.NOWHERE else value) for one, value in tables.path_table()
-    ]
-    yield from _map("$request_uri", "path", tables.NOWHERE, entries)
+    yield from _map("$request_uri", "before_query", tables.NOWHERE, _captured(tables.BEFORE_QUERY))
+    yield from _map("$redlatch_before_query", "path", tables.NOWHERE, _captured(tables.CANONICAL))
     yield "# --- a page, or a websocket; nothing else"
     yield from _map("$http_upgrade", "upgrade", "x", [("", "n"), ("~*^websocket$", "w")])
     yield from _map("$http_connection", "connection", "0", [(r"~*(?:^|,)[ \t]*upgrade[ \t]*(?:,|$)", "1")])
@@ -159,6 +157,10 @@ def _request(export: Export) -> Iterator[str]:
     ]
     parts = "$redlatch_origin$redlatch_same$redlatch_site$redlatch_navigates$redlatch_document"
     yield from _map(f"{parts} $redlatch_kind $request_method", "ours", "0", ours)
+
+
+def _captured(table: tables.Table) -> list[tuple[str, str]]:
+    return [(f"~{one}", f"${value}" if value != tables.NOWHERE else value) for one, value in table]
 
 
 def _regular(table: tables.Table) -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ digits, `-`, `_`, `/` and `\xHH`: no quote, brace, dollar or line end of theirs 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -19,7 +18,7 @@ from redlatch.engines.export.model import Export
 from redlatch.policy import paths
 from redlatch.policy.decide import allows_method
 from redlatch.policy.model import ALL, AREAS, METHODS, Area, Entry, Rule, Snapshot
-from redlatch.policy.networks import Network
+from redlatch.policy.networks import Network, subnets_of
 
 Table = list[tuple[str, str]]
 
@@ -140,18 +139,18 @@ def networks(snapshot: Snapshot) -> list[str]:
 
 def subnets(network: Network) -> Iterator[str]:
     """The fewest subnets that make it up."""
-    for make, intervals in ((ipaddress.IPv4Address, network.v4), (ipaddress.IPv6Address, network.v6)):
+    for version, intervals in ((4, network.v4), (6, network.v6)):
         for first, last in intervals:
-            yield from map(str, ipaddress.summarize_address_range(make(first), make(last)))
+            yield from subnets_of(version, first, last)
 
 
 # --- what
 
 
-def path_table() -> Table:
-    """Target -> `$path`: what stands before its query where that is canonical. Default: NOWHERE."""
-    canonical = paths.CANONICAL.removeprefix("^").removesuffix("$")
-    return [(r"^[^?]*/[.][.]?(?:/|[?]|$)", NOWHERE), (rf"^(?P<redlatch_p>{canonical})(?:[?]|$)", "redlatch_p")]
+# Target -> what stands before its query. Default: NOWHERE.
+BEFORE_QUERY: Final[Table] = [("^(?P<redlatch_q>/[^?]*)", "redlatch_q")]
+# That -> the same where it is canonical. Default: NOWHERE.
+CANONICAL: Final[Table] = [(paths.UNCANONICAL, NOWHERE), ("^(?P<redlatch_p>/.*)$", "redlatch_p")]
 
 
 def area_table(snapshot: Snapshot) -> Table:

@@ -13,14 +13,13 @@ no table is refused.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from redlatch.policy.decide import allows_method
 from redlatch.policy.model import ALL, METHODS, ROLES, Area, Entry, Rule, Snapshot
-from redlatch.policy.networks import Interval, Network
+from redlatch.policy.networks import Interval, Network, subnets_of
 from redlatch.policy.paths import is_canonical
 
 Tables = dict[str, dict[str, str]]
@@ -33,9 +32,8 @@ GONE: Final = "-"
 NOWHERE: Final = "-"  # in no network of the rules
 ANYWHERE: Final = "*"  # all rules that speak of somebody, whatever their networks
 NOTHING: Final = f"0|{GONE}"  # the grant of whom no rule admits
-# IPv6 addresses that IPv6's subnets say nothing of HAProxy takes for the IPv4 address inside of them: in ::/96,
-# and in 2002::/16 (RFC 3056), where anybody may have any. And it asks IPv6's subnets of an IPv4 address as a mapped
-# one.
+# Of IPv6 addresses that IPv6's subnets say nothing of, HAProxy takes the IPv4 address inside: in ::/96, and in
+# 2002::/16 (RFC 3056), where anybody may have any. And it asks IPv6's subnets of an IPv4 address as a mapped one.
 _LIKE_IPV4: Final = "\n"  # the name of no network
 _LIKE_IPV4_NETWORK: Final = Network(v6=((0, (1 << 32) - 1), (0x2002 << 112, (0x2003 << 112) - 1)))
 _MAPPED: Final = 0xFFFF << 32, (0x10000 << 32) - 1
@@ -169,10 +167,10 @@ def cidrs(networks: Mapping[str, Network]) -> Iterator[tuple[str, frozenset[str]
     if not networks:
         return
     for first, last, names in _overlay(networks, 4):
-        yield from ((cidr, names) for cidr in _subnets(4, first, last))
+        yield from ((cidr, names) for cidr in subnets_of(4, first, last))
     for first, last, names in _overlay({**networks, _LIKE_IPV4: _LIKE_IPV4_NETWORK}, 6):
         for begin, end in ((first, min(last, _MAPPED[0] - 1)), (max(first, _MAPPED[1] + 1), last)):
-            yield from ((cidr, names - {_LIKE_IPV4}) for cidr in _subnets(6, begin, end))
+            yield from ((cidr, names - {_LIKE_IPV4}) for cidr in subnets_of(6, begin, end))
 
 
 def _overlay(networks: Mapping[str, Network], version: int) -> Iterator[tuple[int, int, frozenset[str]]]:
@@ -193,24 +191,6 @@ def _overlay(networks: Mapping[str, Network], version: int) -> Iterator[tuple[in
         else:
             inside.discard(name)
         names, begin = frozenset(inside), at
-
-
-def _subnets(version: int, first: int, last: int) -> Iterator[str]:
-    """The fewest subnets that make up an interval. For a million of them ipaddress would take far longer."""
-    bits = 32 if version == 4 else 128
-    show = _shown4 if version == 4 else _shown6
-    while first <= last:
-        size = min((first & -first).bit_length() - 1 if first else bits, (last - first + 1).bit_length() - 1)
-        yield f"{show(first)}/{bits - size}"
-        first += 1 << size
-
-
-def _shown4(number: int) -> str:
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-def _shown6(number: int) -> str:
-    return str(ipaddress.IPv6Address(number))
 
 
 # --- what

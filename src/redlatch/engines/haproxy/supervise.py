@@ -45,7 +45,7 @@ class Supervisor:
         root = settings.spool / "haproxy"
         make_dir(root, mode=0o700)
         self._root = root
-        self._log = AccessLog(settings.spool, descriptor=LOG_FD)
+        self._log = AccessLog(settings.spool, root / "log", descriptor=LOG_FD)
         self._folders = Folders(root)
         self._published = Published(settings)
         self.daemon = Daemon(program, self._folders, log_fd=LOG_FD)
@@ -89,7 +89,7 @@ class Supervisor:
                 self.claims.recall()  # until something newer is in force
                 say("info", "haproxy is taken over", pid=self.daemon.pid)
             else:  # its lines would go where nobody reads them
-                say("warning", "haproxy is started anew", why="its access log was removed")
+                say("warning", "haproxy is started anew", why="the pipe to the access log was removed")
                 self.daemon.stop()
         if not self.daemon.is_running():
             self._folders.tidy()
@@ -123,8 +123,10 @@ class Supervisor:
             self._bring(noticed)
 
     def look_again(self) -> None:
-        """What is due between two ticks: streams that nobody knew, old workers' last requests."""
+        """What is due between two ticks: streams that nobody knew, old workers' last requests, the log."""
         now = time.monotonic()
+        self._read_log()
+        self._problem("log", self._log.problem)
         due = self._cutter.due()
         if due is not None and now >= due and self._snapshot is not None:
             with self._trying("streams"):
@@ -146,10 +148,7 @@ class Supervisor:
         self._starts += 1
 
     def tick(self) -> None:
-        """Each second: what expired, what is told, what grew."""
-        with self._trying("log"):
-            self._read_log()
-            self._feed(self._log.rotate())
+        """Each second: what expired, and what is told."""
         if self.daemon.is_running():
             with self._trying("streams"):
                 self._look_at_haproxy()
@@ -408,7 +407,7 @@ class Supervisor:
                 soonest=soonest,
                 ending=ending,
                 decisions=decisions,
-                dropped=dropped,
+                dropped=dropped + self._log.dropped,
                 streams=self._open,
             )
         )

@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from redlatch.engines.nodered.adopt import add_block, block_path, has_block, remove_block
+from redlatch.engines.nodered.adopt import Entry, add_block, block_entry, block_path, has_block, remove_block
 from redlatch.engines.nodered.inspection import (
     Inspection,
     inspect_file,
@@ -52,8 +52,9 @@ class Released:
     file: Path | None
 
 
-def adopt(nodered: NodeRed, published: Path) -> Adopted:
-    """Puts the block in and proves that it takes effect; idempotent. The guard must be published already.
+def adopt(nodered: NodeRed, published: Path, *, entry: Entry = "guard.js") -> Adopted:
+    """Puts the block in, in the place of one with another `entry`, and proves that it takes effect; idempotent.
+    What it loads must be published already.
 
     Raises NotAdoptable (reason and way on; the file is as it was), Conflict when another redlatch guards it,
     FileProblem when the user may not write there.
@@ -71,14 +72,18 @@ def adopt(nodered: NodeRed, published: Path) -> Adopted:
     call_as(nodered.user, _sweep, str(real.parent))
     _refuse_other_guard(nodered, data, published)
     before = _loads_without(nodered, data, real)
-    wanted = add_block(data, published)
+    wanted = add_block(data, published, entry=entry)
     if wanted == data and nodered.settings_exist:
         after = inspect_file(nodered, real)
-        if after.guarded:
+        if _took_effect(after, entry):
             return Adopted(False, False, real, after, after)
-    after = _replace(nodered, real, data if nodered.settings_exist else None, wanted)
+    after = _replace(nodered, real, data if nodered.settings_exist else None, wanted, entry)
     # With an old block in it, what the person set is known from the candidate only.
     return Adopted(True, not nodered.settings_exist, real, after if has_block(data) else before, after)
+
+
+def _took_effect(found: Inspection, entry: Entry) -> bool:
+    return found.guarded and found.behind == (entry == "behind.js")
 
 
 def _loads_without(nodered: NodeRed, data: bytes, real: Path) -> Inspection:
@@ -96,8 +101,10 @@ def refuse_other_guard(nodered: NodeRed, published: Path) -> None:
 
 
 def _refuse_other_guard(nodered: NodeRed, data: bytes, published: Path) -> None:
-    other = block_path(data)
-    if other is not None and other != published and may_reach(nodered.user, other / "guard.js"):
+    other, entry = block_path(data), block_entry(data)
+    if other is None or entry is None or other == published:
+        return
+    if may_reach(nodered.user, other / entry):
         raise Conflict(
             f"{nodered.settings_file} is guarded by another redlatch: {other.parent}",
             hint=f"use that one (--home {other.parent}), or take it out first: redlatch --home "
@@ -105,11 +112,11 @@ def _refuse_other_guard(nodered: NodeRed, data: bytes, published: Path) -> None:
         )
 
 
-def _replace(nodered: NodeRed, real: Path, old: bytes | None, new: bytes) -> Inspection:
+def _replace(nodered: NodeRed, real: Path, old: bytes | None, new: bytes, entry: Entry) -> Inspection:
     """Writes the candidate, proves it, gives it the file's name."""
     candidate = call_as(nodered.user, _write_candidate, str(real), new.decode("latin-1"), old is not None)
     try:
-        after = _prove(nodered, real, Path(candidate))
+        after = _prove(nodered, real, Path(candidate), entry)
         digest = hashlib.sha256(old).hexdigest() if old is not None else None
         call_as(nodered.user, _commit, candidate, str(real), digest)
     except BaseException:
@@ -119,12 +126,12 @@ def _replace(nodered: NodeRed, real: Path, old: bytes | None, new: bytes) -> Ins
     return after
 
 
-def _prove(nodered: NodeRed, real: Path, candidate: Path) -> Inspection:
+def _prove(nodered: NodeRed, real: Path, candidate: Path, entry: Entry) -> Inspection:
     """Loads the candidate as its user; raises NotAdoptable unless the guard took effect in it."""
     found = inspect_file(nodered, candidate)
     if not found.ok:
         raise not_adoptable(real, replace(found, error=found.error.replace(str(candidate), str(real))))
-    if not found.guarded:
+    if not _took_effect(found, entry):
         raise NotAdoptable(
             f"{real} cannot be locked safely: the guard's line at its end has no effect",
             hint="something before it ends the file early (a `return` outside of any function) or replaces "

@@ -59,7 +59,8 @@ class Inspection:
     """A settings.js as Node-RED would get it. What a person set is described as it is without redlatch's block.
 
     `ok` false: `code` and `error` say why it cannot be loaded (syntax, throws, exits, timeout, module, promise,
-    no-settings, unreadable, node), `line` where. `guarded`: the block is there and takes effect.
+    no-settings, unreadable, node), `line` where. `guarded`: the block is there and takes effect; `behind`: it is
+    the one for a Node-RED behind the gateway, and with `bound` that listens on loopback only.
     `admin_root`/`node_root` are None when switched off. `ui_port` None: Node-RED's default, 1880. `static` are
     folders with the paths at which they are served; `endpoints` all of the flows', also those that are in no area.
     """
@@ -69,6 +70,8 @@ class Inspection:
     error: str = ""
     line: int | None = None
     guarded: bool = False
+    behind: bool = False
+    bound: bool = False
     guard_site: str | None = None
     guard_version: int | None = None
     ui_port: int | None = None
@@ -93,6 +96,11 @@ class Inspection:
     trust_proxy: bool = False
     node_version: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def locked_inside(self) -> bool:
+        """Whether it is the guard that the block loads."""
+        return self.guarded and not self.behind
 
     @property
     def port(self) -> int:
@@ -251,6 +259,8 @@ def _build(nodered: NodeRed, file: Path, answer: dict[str, Any]) -> Inspection:
     return Inspection(
         ok=True,
         guarded=answer.get("guarded") is True,
+        behind=answer.get("behind") is True,
+        bound=answer.get("behind") is True and answer.get("bound") is True,
         guard_site=_text(guard.get("site")),
         guard_version=guard.get("version") if isinstance(guard.get("version"), int) else None,
         ui_port=port,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -42,16 +43,18 @@ from redlatch.files import (
 from redlatch.policy.snapshot import decode_head
 from redlatch.settings import Settings
 
-_ENTRY = ("guard.js", "preload.js")
+_ENTRY = ("guard.js", "behind.js", "preload.js")
 _NOT_PUBLISHED = frozenset({"inspect.js"})
 _FOLDER = re.compile(r"guard-[0-9a-f]{12}")
 _PART = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def guard_files() -> dict[str, bytes]:
-    """Name -> content of everything that runs inside Node-RED: the guard, and its sidebar as `plugin/...`."""
+    """Name -> content of everything that runs inside Node-RED: the guard, what stands in its place behind the
+    gateway, and the guard's sidebar as `plugin/...`.
+    """
     engine = resources.files("redlatch.engines.nodered")
-    guard = dict(_below(engine.joinpath("guard"), ""))
+    guard = dict(_below(engine.joinpath("behind"), "")) | dict(_below(engine.joinpath("guard"), ""))
     plugin = dict(_below(engine.joinpath("plugin"), "plugin/"))
     return {name: guard[name] for name in sorted(guard) if name not in _NOT_PUBLISHED} | plugin
 
@@ -138,6 +141,22 @@ def publish_guard(settings: Settings, group: int | None) -> str:
         if _FOLDER.fullmatch(old) and old not in (name, before):
             shutil.rmtree(settings.published / old, ignore_errors=True)  # follows no link
     return name.removeprefix("guard-")
+
+
+def publish_behind(
+    settings: Settings, secret_sha256: str, keep_auth: bool, keep_host: bool, group: int | None
+) -> bool:
+    """Publishes what a Node-RED behind the gateway needs: the code, and behind.json with the digest of the secret
+    (SHA-256 of the header's text, 64 hex digits). With `keep_auth` its own adminAuth stays, with `keep_host` its
+    own uiHost (a container, whose network is the wall). False when all was there; a new secret counts at once,
+    the rest from Node-RED's next start on. Raises InvalidInput, FileProblem.
+    """
+    if _PART.fullmatch(secret_sha256) is None:
+        raise InvalidInput("the digest of the gateway's secret is no 64 hex digits")
+    before = published_guard(settings)
+    changed = publish_guard(settings, group) != before
+    told = {"format": 1, "secret_sha256": secret_sha256, "keep_auth": keep_auth, "keep_host": keep_host}
+    return publish_file(settings, "behind.json", json.dumps(told).encode("ascii") + b"\n", group) or changed
 
 
 def _folders(root: Path, name: str) -> list[Path]:

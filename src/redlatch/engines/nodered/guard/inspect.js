@@ -113,7 +113,7 @@ let before = null;
 const load = Module._load;
 Module._load = function (request) {
   const exported = load.apply(this, arguments);
-  if (typeof request !== "string" || path.basename(request) !== "guard.js" || !exported || typeof exported.wrap !== "function") return exported;
+  if (typeof request !== "string" || !/^(?:guard|behind)\.js$/.test(path.basename(request)) || !exported || typeof exported.wrap !== "function") return exported;
   return Object.assign({}, exported, {
     wrap(settings) {
       if (!before && settings && typeof settings === "object") before = describe(settings);
@@ -145,7 +145,8 @@ try {
   if (isModule) fail("module", "it is an ES module with a default export, which Node-RED does not understand");
   const mark = settings[GUARD] || null;
   say({
-    ok: true, guarded: Boolean(mark) && typeof settings.https === "function",
+    ok: true, guarded: Boolean(mark) && (mark.behind === true ? !isSet(settings.https) : typeof settings.https === "function"),
+    behind: Boolean(mark) && mark.behind === true, bound: settings.uiHost === "127.0.0.1",
     guard: mark && typeof mark === "object" ? { site: text(mark.site, 64), version: Number(mark.version) || 0 } : null,
     settings: before || describe(settings), empty: Object.keys(settings).length === 0,
     node: process.versions.node, hostname: os.hostname(),
