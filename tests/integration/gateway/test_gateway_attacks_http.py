@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ from tests.integration.gateway.house import House, fields, reason
 from tests.integration.guard.rules import AWAY
 from tests.support.clients import Connection, Refused, WebSocket, request
 from tests.support.http2 import CONTINUATION, END_HEADERS, HEADERS, Http2, Stream, block, frame
+from tests.support.nodered import node
 
 from redlatch.policy.model import Areas, Rule
 
@@ -66,7 +69,8 @@ def test_10_a_webhook_and_nothing_beside_it(house: House, http2: bool) -> None:
     "byte", ["\\", "|", "^", "`", "{", '"', "<", "\x7f", "\x80", "\xfc", " ", "\t", "\x01", "\0", "#"]
 )
 def test_10_bytes_that_do_not_belong_in_a_target(house: House, byte: str) -> None:
-    """In the path or the query: refused, or (what is printable in a query) handed on as it is."""
+    """In the path or the query: refused, or (what is printable in a query) handed on as it is. A blank ends the
+    target."""
     house.ruled(WEBHOOK, areas=AREAS)
     printable_query = byte.isascii() and byte.isprintable() and byte not in " #"
     for http2 in (False, True):
@@ -85,6 +89,9 @@ def test_10_bytes_that_do_not_belong_in_a_target(house: House, byte: str) -> Non
                 got = "nothing"
             if target == f"/hello?{byte}" and printable_query and got == "ok":
                 assert house.reached == [f"POST {target}"]
+                continue
+            if byte in " \t" and not http2 and got == "ok":
+                assert house.reached == [f"POST {target.rstrip(byte)}"]
                 continue
             assert got in ("no-certificate", "bad-target", "400", "nothing"), (http2, target)
             assert house.upstream.seen == []
@@ -110,7 +117,7 @@ def test_10_other_forms_than_a_path(house: House, form: str) -> None:
     ("pseudo", "wanted"),
     [
         ({":scheme": "foo"}, "bad-target"), ({":scheme": "https://localhost/hello?"}, None), ({":scheme": ""}, None),
-        ({":scheme": "http"}, "ok"), ({":path": "*"}, "bad-target"), ({":path": ""}, None), ({":path": "hello"}, None),
+        ({":scheme": "http"}, "ok"), ({":path": "*"}, None), ({":path": ""}, None), ({":path": "hello"}, None),
         ({":path": "https://localhost/hello"}, None), ({":path": "//localhost/hello"}, "no-certificate"),
         ({":method": "PO ST"}, None), ({":method": "POST /hello HTTP/1.1\r\nx: "}, None), ({":method": ""}, None),
         ({":method": "CONNECT"}, None), ({":authority": "localhost\r\nx: y"}, None), ({":other": "x"}, None),
@@ -228,7 +235,7 @@ def unambiguous(head: bytes) -> bool:
     found = fields(head)
     length, coding = found.get("content-length", []), found.get("transfer-encoding", [])
     return (
-        re.fullmatch(rb"[A-Z]+ /[!-~]* HTTP/1\.1", lines[0]) is not None
+        re.fullmatch(rb"[A-Z]+ /[!-~]* HTTP/1\.[01]", lines[0]) is not None
         and all(re.fullmatch(rb"[a-z0-9-]+: [\t\x20-\x7e\x80-\xff]*", line) for line in lines[1:])
         and (length, coding) in (([], []), ([], ["chunked"]), ([*length[:1]], []))
         and all(re.fullmatch(r"[0-9]+", one) for one in length)
@@ -245,8 +252,8 @@ def test_11_nothing_is_smuggled(house: House, how: str) -> None:
         connection.send(SMUGGLED[how] + ENDS)
         connection.socket.settimeout(2)
         answers = connection.rest()
-    let_in = answers.count(b"x-reached: ") + answers.count(b"X-Reached: ")
-    assert len(house.upstream.seen) <= let_in
+    let_in = answers.count(b"x-reached: ")
+    assert len(house.upstream.seen) <= max(let_in, 1)  # one that is never answered, for its body does not end
     for head in house.upstream.seen:
         assert unambiguous(head), head
         assert b"/flows" not in head.partition(b"\r\n")[0]
@@ -254,6 +261,41 @@ def test_11_nothing_is_smuggled(house: House, how: str) -> None:
     house.upstream.seen.clear()
     assert reason(request(house.port, "POST", "/hello", body=b"{}")) == "ok"
     assert house.reached == ["POST /hello"]
+
+
+_NODE = """
+const server = require("node:http").createServer((req, res) => {
+  let body = "";
+  req.on("data", (data) => { body += data; }).on("end", () => res.end(`${req.method} ${req.url} [${body}]`));
+}).listen(0, "127.0.0.1", () => console.log(server.address().port));
+"""
+
+
+@pytest.mark.parametrize(
+    ("raw", "answers"),
+    [
+        # chunks, though HTTP/1.0 knows none
+        (POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n" + SIZE + b"\r\n" + INNER, {400}),
+        (SMUGGLED["cl-huge"] + ENDS, {400}),  # which for HAProxy is no body at all
+        (POST + b"Content-Length: 3\r\n\r\nabc", {200}),
+    ],
+    ids=["te-1.0", "cl-huge", "control"],
+)
+def test_11_node_is_not_led_astray(raw: bytes, answers: set[int]) -> None:
+    """What HAProxy hands on and others might understand in another way, Node.js refuses."""
+    with subprocess.Popen([node(), "-e", _NODE], stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            with socket.create_connection(("127.0.0.1", int(server.stdout.readline())), 10) as plain:
+                plain.sendall(raw)
+                plain.shutdown(socket.SHUT_WR)
+                answer = b""
+                while data := plain.recv(65536):
+                    answer += data
+        finally:
+            server.kill()
+    assert {int(one) for one in re.findall(rb"HTTP/1.1 ([0-9]+)", answer)} == answers
+    assert b"/flows" not in answer
 
 
 def test_11_a_body_is_no_request(house: House) -> None:
@@ -361,10 +403,14 @@ def test_11_a_right_to_a_websocket_is_none_to_the_page(house: House, http2: bool
     ):
         assert upgrade(house, http2, target) == wanted
     for protocol in ("h2c", "WebSocket2", "websocket, h2c", "h2", "tcp", "TLS/1.0", "websocket/13", ""):
-        assert upgrade(house, http2, "/ws/echo", protocol) in ("bad-upgrade", "no-certificate", "reset", "400"), (
-            protocol
+        got = upgrade(house, http2, "/ws/echo", protocol)
+        # 2.8 itself takes h2c out of the list
+        assert got in ("bad-upgrade", "no-certificate", "reset", "400") or (got, protocol) == (
+            "ok",
+            "websocket, h2c",
         )
-    assert house.reached == ["GET /hello"]
+    assert set(house.reached) <= {"GET /hello", "GET /ws/echo"}
+    assert [fields(head)["upgrade"] for head in house.upstream.seen] == [["websocket"]] * len(house.reached)
 
 
 def upgrade(house: House, http2: bool, target: str, protocol: str = "websocket") -> str:
@@ -395,9 +441,7 @@ def test_11_no_upgrade_gets_to_node_red_but_websocket(house: House, headers: dic
     """Refused, or served as the plain request that it then is, without a word of an upgrade."""
     house.ruled(Rule(2, anyone=True, path="/hello", methods=("GET",)), WEBSOCKETS, areas=AREAS)
     with Connection(house.port, source=AWAY) as connection:
-        answer = connection.request("GET", "/hello", headers=headers)
-        assert answer.status in (200, 403)
-        assert reason(answer) in ("ok", "bad-upgrade")
+        assert reason(connection.request("GET", "/hello", headers=headers)) in ("ok", "bad-upgrade", "400")
         try:
             assert connection.request("GET", "/flows").status == 403
         except Refused:
@@ -415,6 +459,7 @@ def test_11_an_upgrade_that_node_red_declines_opens_no_tunnel(house: House, http
     if http2:
         with Http2(house.port, source=AWAY) as connection:
             number = connection.websocket("/ws/plain")
+            connection.head(number)
             connection.data(number, b"GET /flows HTTP/1.1\r\nHost: localhost\r\n\r\n", end=True)
             connection.ended(number)
             assert reason(connection.request("GET", "/flows")) == "no-certificate"
