@@ -98,7 +98,7 @@ class Counting:
                     while (line := self.rfile.readline()) not in (b"\r\n", b""):
                         trailers.append(line)
                 else:
-                    self.rfile.read(int(fields.get("content-length") or 0))
+                    self.rfile.read(min(int(fields.get("content-length") or 0), 1 << 40))
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True

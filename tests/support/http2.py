@@ -57,9 +57,11 @@ class Http2:
         server_name: str | None = "localhost",
         with_context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
+        alpn: bool = True,
     ) -> None:
         made = with_context or context(device)
-        made.set_alpn_protocols(["h2"])
+        if alpn:
+            made.set_alpn_protocols(["h2"])
         self.port = port
         self.connection = Connection(
             port, with_context=made, source=source, server_name=server_name, session=session
