@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Runs the tests (node:test) of what stands behind the gateway, as it is published, under every Node.js."""
-=======
 """Runs the tests (node:test) of what is published for behind the gateway, under every Node.js there is."""
->>>>>>> wt-behind2
 
 from __future__ import annotations
 
