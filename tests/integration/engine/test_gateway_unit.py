@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from tests.integration.engine.machine import REPOSITORY, Machine
+from tests.integration.engine.test_systemd import UNIT as NODE_RED
+from tests.support.nodered import red_js
 from tests.support.wait import until
 
 HOME = "/var/lib/redlatch"
@@ -186,3 +188,47 @@ def test_the_distributions_own_haproxy_is_left_alone(place: Place) -> None:
     finally:
         machine.run("systemctl", "stop", "haproxy")
         machine.run("rm", "/etc/systemd/system/haproxy.service")
+
+
+def test_a_node_red_of_systemds_is_put_behind_and_given_back(place: Place) -> None:
+    """Bound to loopback from its restart on, deaf without the secret; afterwards as it was, byte for byte."""
+    machine = place.machine
+    machine.run("systemctl", "stop", "web")
+    file, user_dir = "/home/pi/.node-red/settings.js", "/home/pi/.node-red"
+    folder = "/opt/cache/node-red-5.0/node_modules/node-red"
+    machine.write("/etc/systemd/system/nodered.service", NODE_RED.format(bin=f"{folder}/bin", node="node24"))
+    machine.write(file, (red_js("5.0").parent / "settings.js").read_text(), owner="pi")
+    before = machine.run("cat", file).stdout
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "start", "nodered")
+        until(lambda: _listens(machine), seconds=60, what="Node-RED")
+        arguments = ("gateway", "up", "--listen", ":8443", "--to", "http://127.0.0.1:1880", "--user-dir", user_dir)
+        up = place.document(*arguments, "--yes", code=1 if _has_addresses(machine) else 0)
+        assert "nodered" in up["restart"]
+        machine.run("systemctl", "restart", "nodered")
+        until(lambda: _listens(machine) == ["127.0.0.1:1880"], seconds=60, what="Node-RED on loopback")
+        assert place.document("gateway", "status")["locked"] is True
+        place.redlatch("device", "add", "phone", "--role", "owner", "--format", "pem", "--out", "/root/third")
+        key = ("--cert", "/root/third/cert.pem", "--key", "/root/third/key.pem")
+        until(lambda: place.ask(*key) == "200", seconds=30, what="Node-RED behind the gateway")
+        assert place.ask() == "000"
+        direct = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:1880/flows")
+        assert machine.run(*direct, check=False).stdout != "200"
+        place.redlatch("gateway", "down", "--yes")
+        assert machine.run("cat", file).stdout == before
+        machine.run("systemctl", "restart", "nodered")
+        until(lambda: machine.run(*direct, check=False).stdout == "200", seconds=60, what="Node-RED as it was")
+    finally:
+        machine.run("systemctl", "stop", "nodered", check=False)
+        machine.run("rm", "-rf", "/etc/systemd/system/nodered.service", "/etc/systemd/system/nodered.service.d")
+        machine.run("sh", "-c", f"rm -rf {user_dir}/*")
+
+
+def _listens(machine: Machine) -> list[str]:
+    lines = machine.run("ss", "-Hltn", "sport = 1880").stdout.splitlines()
+    return [line.split()[3] for line in lines]
+
+
+def _has_addresses(machine: Machine) -> bool:
+    return any(not one.startswith("127.") for one in _listens(machine))

@@ -8,11 +8,11 @@ from typing import Any
 
 from tests.integration.guard.examiner import Client, Examiner, answered
 from tests.support.clients import Connection
-from tests.support.haproxy import Door
+from tests.support.haproxy import Door, version
 from tests.support.requests import Seen
 
 
-def as_haproxy(raw: bytes, seen: Seen, program: str) -> Seen:
+def as_haproxy(raw: bytes, seen: Seen, program: tuple[int, int]) -> Seen:
     """What HAProxy's parser makes of it where that is not what Node.js's does: it takes Upgrade headers out of
     requests that then are plain ones (RFC 9110 7.8 allows to ignore them), 2.6 where there is a body, 2.8 where
     Connection does not name it, or nothing but h2c is left of it.
@@ -20,7 +20,7 @@ def as_haproxy(raw: bytes, seen: Seen, program: str) -> Seen:
     head, _, body = raw.partition(b"\r\n\r\n")
     named = re.search(rb"(?im)^connection:.*upgrade", head) is not None
     upgrade = seen.facts.upgrade
-    if program == "2.6":
+    if program < (2, 7):
         upgrade = None if body and named else upgrade
     else:
         values = b",".join(re.findall(rb"(?im)^upgrade:([^\r]*)", head)).decode().split(",")
@@ -57,7 +57,7 @@ class Judge(Examiner):
         self.door.publish(**fields)
 
     def _compare(self, client: Client, connection: Connection, raw: bytes, seen: Seen) -> bool:
-        seen = as_haproxy(raw, seen, self.door.name)
+        seen = as_haproxy(raw, seen, version(self.door.name))
         wanted = self.judged(client, seen.facts)
         got, goes_on = answered(connection, seen)
         if got in ("400", "413") and (not wanted.allow or is_invalid(raw)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from bisect import bisect_left
 from hashlib import sha256
 
 import pytest
@@ -23,12 +24,9 @@ class Whole:
         self.keys = sorted(devices)
 
     def entries(self, prefix: str, limit: int) -> dict[str, Entry]:
-        return (
-            {key: self.devices[key] for key in self.keys if key.startswith(prefix)} if prefix else self.some(limit)
-        )
-
-    def some(self, limit: int) -> dict[str, Entry]:
-        return {key: self.devices[key] for key in self.keys[:limit]}
+        begin = bisect_left(self.keys, prefix)
+        inside = self.keys[begin : min(begin + limit, bisect_left(self.keys, prefix + "g"))]
+        return {key: self.devices[key] for key in inside}
 
 
 def entry(number: int, role: str = "admin") -> Entry:

@@ -71,16 +71,20 @@ def test_what_it_serves_is_known_and_followed(tmp_path: Path) -> None:
     assert gate.open().config().areas.http_in == ("/other",)
 
 
-def test_one_on_all_addresses_is_bound_to_loopback(tmp_path: Path) -> None:
-    """The plan says that it will be; from its next start on it is, and nothing else is called locked."""
+def test_one_that_runs_on_all_addresses_is_locked_from_its_next_start_on(tmp_path: Path) -> None:
+    """The lines are announced; until it is restarted it is said where it is reached, and how to restart it."""
     gate = Before(tmp_path, host="0.0.0.0")
-    assert any("settings.js" in one for one in gate.plan().changes)
+    assert any("three marked lines" in one for one in gate.plan().changes)
     with gate.node_red():
-        gate.up()
-        assert not gateway_standing.standing(gate.open(), gate.environ).locked
+        assert gate.up().restart
+        stands = gateway_standing.standing(gate.open(), gate.environ)
+        assert not stands.locked
+        assert "restart it" in stands.open_at[0]
+    assert gateway_standing.standing(gate.open(), gate.environ).locked
     with gate.node_red():
         stands = gateway_standing.standing(gate.open(), gate.environ)
-        assert (stands.locked, stands.reach[0].closed) == (True, True)
+        assert (stands.locked, stands.reach[0].runs) == (True, True)
+    assert not gate.plan().changes
 
 
 def test_a_node_red_that_no_to_leads_to_is_refused(tmp_path: Path) -> None:

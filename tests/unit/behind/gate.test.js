@@ -9,7 +9,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 
-const BEHIND = process.env.REDLATCH_TEST_BEHIND;
+const BEHIND = process.env.REDLATCH_TEST_GUARD;
 const auth = require(path.join(BEHIND, "auth.js"));
 const { Expected } = require(path.join(BEHIND, "expected.js"));
 const { Gate } = require(path.join(BEHIND, "gate.js"));

@@ -1,4 +1,4 @@
-"""Runs the tests (node:test) of what stands behind the gateway, as it is published, under every Node.js."""
+"""Runs the tests (node:test) of what is published for behind the gateway, under every Node.js there is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_behind(program: str, file: str, tmp_path: Path) -> None:
         text=True,
         check=False,
         timeout=120,
-        env={"REDLATCH_TEST_BEHIND": str(folder), "PATH": "/usr/bin:/bin"},
+        env={"REDLATCH_TEST_GUARD": str(folder), "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# tests 0" not in done.stdout

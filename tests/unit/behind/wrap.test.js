@@ -8,7 +8,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 
-const BEHIND = process.env.REDLATCH_TEST_BEHIND;
+const BEHIND = process.env.REDLATCH_TEST_GUARD;
 const KEY = Symbol.for("redlatch.guard");
 const FILE = path.join(path.dirname(BEHIND), "behind.json");
 

@@ -30,17 +30,33 @@ class Cutter:
         kept in mind: see `again`.
         """
         now = time.monotonic()
-        closed = 0
+        cut = self._known(snapshot, only) if only is not None else set()
+        closed = len(cut)
         for worker in workers:
             sessions = self._sessions(worker)
             self._read()
-            found = self._streams.judge(worker, sessions, snapshot, int(time.time()), only=only)
+            left = [one for one in sessions if (worker, one.id) not in cut]
+            found = self._streams.judge(worker, left, snapshot, int(time.time()), only=only)
             closed += self._shut(worker, found.lost)
             for one in found.unknown:
                 self._unknown[worker, one.id] = now
         if self._unknown:
             self._looks = sorted({*self._looks, *(now + seconds for seconds in _AGAIN)})
         return closed
+
+    def _known(self, snapshot: Snapshot, only: Collection[str]) -> set[tuple[int, int]]:
+        """Those of these certificates whose place is known, at once: to ask for all of a thousand takes 20 ms."""
+        cut = set()
+        for known, place in list(self._streams.of(only)):
+            try:
+                session = self._runtime.session(known.worker, place)
+                if session is not None and session.id == known.id:
+                    found = self._streams.judge(known.worker, [session], snapshot, int(time.time()), only=only)
+                    self._shut(known.worker, found.lost)
+                    cut |= {(known.worker, one.id) for one in found.lost}
+            except Gone:
+                continue
+        return cut
 
     def due(self) -> float | None:
         """When `again` shall be called (time.monotonic); None: not before the next change."""

@@ -27,13 +27,10 @@ _WORD: Final = re.compile(r"[!-~]+", re.ASCII)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~%|:/@,=*+-]+", re.ASCII)  # nothing that the command line gives a meaning
 _MAP: Final = re.compile(r"^(\d+) \((.*?)\) pattern loaded from file .* used by map ", re.MULTILINE)
 _SESSION: Final = re.compile(
-    r"^(0x[0-9a-f]+): \[.*?\] id=(\d+) proto=(\S+)(?: source=(\S+))?.*?"
-    r"^  frontend=(\S+)[^\n]*? listener=(\S+).*?\bage=(\S+?)\)",
-    re.MULTILINE | re.DOTALL,
+    r"^(0x[0-9a-f]+): \[[^\]]*\] id=(\d+) proto=\S+(?: source=(\S+))?.*\n.*\n  frontend=(\S+).*? listener=(\S+)",
+    re.MULTILINE,
 )
 _ENTRY: Final = re.compile(r"^0x[0-9a-f]+: key=(\S+) (.*)$", re.MULTILINE)
-_AGE: Final = re.compile(r"(\d+)([dhms])")
-_UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,6 @@ class Session:
     port: int
     frontend: str
     listener: str
-    age: int
 
 
 class Gone(EngineError):
@@ -216,6 +212,10 @@ class Runtime:
         """The open streams of clients; those of its own command line are left out."""
         return list(parse_sessions(self.ask("show sess all", worker=worker, seconds=4 * self._seconds)))
 
+    def session(self, worker: int, pointer: str) -> Session | None:
+        """The stream that is at that place now; None where there is none."""
+        return next(parse_sessions(self.ask(f"show sess {pointer}", worker=worker)), None)
+
     def shut(self, worker: int, pointers: Sequence[str]) -> None:
         """Ends streams. One that is gone already is none to worry about."""
         for begin in range(0, len(pointers), _BATCH):
@@ -246,15 +246,12 @@ class Runtime:
 
 
 def parse_sessions(text: str) -> Iterator[Session]:
-    """What `show sess all` tells of clients."""
-    for block in re.split(r"\n(?=0x)", text):
-        match = _SESSION.match(block)
-        if match is None or match[5] == "GLOBAL":
-            continue
-        address, _, port = (match[4] or "").rpartition(":")
-        age = sum(int(count) * _UNITS[unit] for count, unit in _AGE.findall(match[7]))
-        number = int(port) if port.isdecimal() else 0
-        yield Session(match[1], int(match[2]), address.strip("[]"), number, match[5], match[6], age)
+    """What `show sess` tells of clients."""
+    for pointer, number, source, frontend, name in _SESSION.findall(text):
+        if frontend != "GLOBAL":
+            address, _, port = source.rpartition(":")
+            shown = int(port) if port.isdecimal() else 0
+            yield Session(pointer, int(number), address.strip("[]"), shown, frontend, name)
 
 
 def _payloads(rows: Mapping[str, str]) -> Iterator[str]:

@@ -58,6 +58,7 @@ class Streams:
         self._websockets: dict[tuple[int, int], Known] = {}
         self._requests: dict[tuple[int, int], Known] = {}
         self._connections: dict[tuple[int, str, int], str | None] = {}
+        self._places: dict[tuple[int, int], str] = {}  # where HAProxy had them when it was asked last
 
     def feed(self, lines: Iterable[bytes]) -> bool:
         """Lines of the log, oldest first; whether a websocket opened."""
@@ -91,9 +92,12 @@ class Streams:
         key = worker, session.source, session.port
         return (self._connections[key] or "") if key in self._connections else None
 
-    def workers_with(self, certificates: Collection[str]) -> set[int]:
-        """The workers that may have open streams of these certificates, as far as is known."""
-        return {one.worker for one in self._all() if one.certificate in certificates}
+    def of(self, certificates: Collection[str]) -> Iterator[tuple[Known, str]]:
+        """The known streams of these certificates whose place in HAProxy is known too, and that place."""
+        for one in self._all():
+            place = self._places.get((one.worker, one.id))
+            if one.certificate in certificates and place is not None:
+                yield one, place
 
     def ended(self, devices: Mapping[str, Entry], now: float) -> set[int]:
         """The workers in which a known stream's certificate is at its end, or listed no more."""
@@ -141,6 +145,7 @@ class Streams:
     def open(self, sessions: Mapping[int, list[Session]], now: float) -> list[tuple[Known, Session]]:
         """The known ones among the open streams (worker -> them), oldest first. All others are forgotten."""
         present = {(worker, one.id): one for worker, ones in sessions.items() for one in ones}
+        self._places = {key: one.pointer for key, one in present.items()}
         places = {(worker, one.source, one.port) for worker, ones in sessions.items() for one in ones}
         for kind in (self._websockets, self._requests):
             gone = [key for key, one in kind.items() if key not in present and one.at < now - _FRESH]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from redlatch.engines.haproxy.cutting import Cutter
 from redlatch.engines.haproxy.daemon import Daemon
 from redlatch.engines.haproxy.folders import Folders, try_out
 from redlatch.engines.haproxy.knocks import Knocks
+from redlatch.engines.haproxy.listing import Listing
 from redlatch.engines.haproxy.model import listener
 from redlatch.engines.haproxy.program import Program
 from redlatch.engines.haproxy.published import Published, Setting
@@ -54,6 +56,7 @@ class Supervisor:
         self._knocks = Knocks(root / "knocks.json")
         self._counted = metrics.Counted()
         self.claims = Claims(settings.spool, State(f"haproxy/{program.short}"))
+        self._listing = Listing(self.daemon.runtime, self._streams, self.claims)
         self.answering = metrics.Answering(root / "metrics.sock", self._figures)
         self._workers = Workers(self.daemon)
         self._stale_due: float | None = None
@@ -73,10 +76,6 @@ class Supervisor:
         self._starts = 0
         self._start_at = 0.0
         self._started = 0.0
-        self._open = 0
-        self._opened = True
-        self._swept = 0.0
-        self._sweep_cost = 0.0
 
     # --- for the loop
 
@@ -272,6 +271,8 @@ class Supervisor:
         self._told = live.told(*self._snapshot, compiled) if self._snapshot is not None else None
         self._is_closed = self._snapshot is None
         self._folders.tidy()
+        gc.collect()
+        gc.freeze()  # what a hundred thousand devices take is not looked through again and again
         # Old workers know an older snapshot: they are to refuse every new request. Where it is the same one, the
         # last requests of their connections may still come.
         self._stale_due = time.monotonic() + _LINGER
@@ -322,27 +323,13 @@ class Supervisor:
             self._closed(self._cutter.ended(self._snapshot[0], pids))
         counted = {pid: self._of(pid, "knocks") for pid in pids}
         self._log.append(self._knocks.fold(counted))
-        self._list_connections(pids)
+        self._listing.look(pids)
 
     def _of(self, pid: int, table: str) -> dict[str, int]:
         try:
             return self.daemon.runtime.table(pid, table, "gpc0")
         except Gone:
             return {}
-
-    def _list_connections(self, pids: set[int]) -> None:
-        """connections.json: a second after a websocket opened, else as often as it costs one part in a hundred."""
-        now = time.monotonic()
-        if not self._opened and now < self._swept + max(5.0, 100 * self._sweep_cost):
-            return
-        sessions = {}
-        for pid in pids:
-            with contextlib.suppress(Gone):
-                sessions[pid] = self.daemon.runtime.sessions(pid)
-        found = self._streams.open(sessions, time.time())
-        self._opened, self._open = False, len(found)
-        self.claims.connections(found)
-        self._swept, self._sweep_cost = now, time.monotonic() - now
 
     # --- small things
 
@@ -351,11 +338,11 @@ class Supervisor:
 
     def _feed(self, lines: list[bytes]) -> None:
         if lines and self._streams.feed(lines):
-            self._opened = True
+            self._listing.changed()
 
     def _closed(self, count: int) -> None:
         if count:
-            self._opened = True
+            self._listing.changed()
             self.claims.state.closed += count
             self.claims.in_force()
             say("info", "streams are cut", count=count)
@@ -408,7 +395,7 @@ class Supervisor:
                 ending=ending,
                 decisions=decisions,
                 dropped=dropped + self._log.dropped,
-                streams=self._open,
+                streams=self._listing.count,
             )
         )
 
