@@ -6,6 +6,7 @@ COVERED names them, and a test here sees to it that they are there. The same lis
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,7 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "attacks_tls: test_6_what_is_open_ends",
             "attacks_tls: test_6_expiry_by_the_clock",
+            "attacks_tls: test_6_expiry_without_anybody_who_cuts",
             "attacks_tls: test_6_a_right_that_went_is_gone_on_an_open_connection",
             "live: test_old_workers_too",
         ),
@@ -237,8 +239,6 @@ def test_3_a_bad_file_while_it_runs(live: Live, name: str, spoil: Callable[[Path
 
 def test_9_plain_http_gets_nothing(house: House) -> None:
     """On the gateway's own port there is nothing without TLS, whatever is open to anyone."""
-    import socket
-
     house.ruled()
     for first in (
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
