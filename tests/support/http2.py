@@ -5,6 +5,7 @@ It writes literals only, and reads what HAProxy writes: no Huffman codes. RFC 91
 
 from __future__ import annotations
 
+import socket
 import ssl
 import struct
 from collections.abc import Iterable, Mapping
@@ -66,6 +67,7 @@ class Http2:
         self.connection = Connection(
             port, with_context=made, source=source, server_name=server_name, session=session
         )
+        self.connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.streams: dict[int, Stream] = {}
         self.settings: dict[int, int] = {}
         self.went_away = False

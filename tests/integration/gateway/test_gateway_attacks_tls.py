@@ -461,6 +461,21 @@ def test_6_expiry_by_the_clock(live: Live) -> None:
     other.close()
 
 
+def test_6_expiry_without_anybody_who_cuts(house: House) -> None:
+    """The same where nothing but HAProxy runs: on a connection that stays open, by HTTP/1.1 and HTTP/2."""
+    device = house.site.device("short", listed=False)
+    end = int(datetime.now(UTC).timestamp()) + 2
+    house.site.list(device, role="admin", not_after=end)
+    house.ruled(ADMIN)
+    with Connection(house.port, device) as plain, Http2(house.port, device) as http2:
+        for ask in (plain.request, http2.request):
+            assert reason(ask("GET", "/hello")) == "ok"
+        until(lambda: datetime.now(UTC).timestamp() > end + 1, what="the end of the certificate")
+        for ask in (plain.request, http2.request):
+            assert reason(ask("GET", "/hello")) == "expired"
+    assert reason(request(house.port, "GET", "/hello", house.admin)) == "ok"
+
+
 def test_6_a_right_that_went_is_gone_on_an_open_connection(live: Live) -> None:
     """Who may no more than before is asked anew on the connection that is there, by HTTP/1.1 and HTTP/2."""
     live.site.change(rules=(OWNER, ADMIN, WEBHOOK))

@@ -257,9 +257,9 @@ def _below(name: str, prefixes: Iterable[str]) -> dict[str, bytes]:
 
 def _editor(admin_root: str | None) -> dict[str, bytes]:
     """The editor's own paths in lower case, and in their own case those that only read."""
-    if admin_root is None:
+    if admin_root is None or not paths.is_canonical(admin_root):  # which no path is below
         return dict.fromkeys(("editor.lst", "editor-root.lst", "reads.lst", "reads-folders.lst", "comms.lst"), b"")
-    root = "" if admin_root == "/" else admin_root
+    root = admin_root.removesuffix("/")
     if root:
         own = [f"{root.lower()}/"]
     else:
