@@ -124,9 +124,11 @@ def up(home: Home) -> setup.Plan:
 
 
 def rights(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Path -> (uid, gid, mode) of everything in a folder and of itself."""
+    """Path -> (uid, gid, mode) of everything in a folder and of itself, but for what SQLite keeps while it is open."""
     found = {}
     for path in (folder, *folder.rglob("*")):
+        if path.name.endswith(("-wal", "-shm")):
+            continue
         state = path.lstat()
         found[str(path.relative_to(folder))] = (state.st_uid, state.st_gid, f"{stat.S_IMODE(state.st_mode):o}")
     return found
