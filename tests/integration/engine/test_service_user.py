@@ -124,7 +124,7 @@ def up(home: Home) -> setup.Plan:
 
 
 def rights(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Path -> (uid, gid, mode) of everything in a folder and of itself, but for what SQLite keeps while it is open."""
+    """Path -> (uid, gid, mode) of a folder and everything in it, but for what SQLite keeps while it is open."""
     found = {}
     for path in (folder, *folder.rglob("*")):
         if path.name.endswith(("-wal", "-shm")):
