@@ -11,6 +11,7 @@ import re
 import socket
 import socketserver
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Final, Self
@@ -145,11 +146,7 @@ class Door:
     def start(self) -> Self:
         self.stop()
         with self.log_file.open("ab") as log, (self.root / "stderr").open("wb") as errors:
-            places = Places(self.folder, self.site.published, log_fd=log.fileno(), ipv6=False)
-            files = render(self.site.snapshot, self.gateway, SECRET, places)
-            tables = {f"{name}.map": text(table) for name, table in compile_tables(self.site.snapshot).items()}
-            for name, data in {**files, **tables}.items():
-                (self.folder / name).write_bytes(data)
+            self.write(log_fd=log.fileno())
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", str(self.program), "-db", "-f",
                  str(self.folder / "haproxy.cfg")],
@@ -157,6 +154,14 @@ class Door:
             )  # fmt: skip
         until(self.answers, what="HAProxy's start")
         return self
+
+    def write(self, *, log_fd: int) -> None:
+        """What HAProxy loads, for the present snapshot."""
+        places = Places(self.folder, self.site.published, log_fd=log_fd, ipv6=False)
+        files = render(self.site.snapshot, self.gateway, SECRET, places)
+        tables = {f"{name}.map": text(table) for name, table in compile_tables(self.site.snapshot).items()}
+        for name, data in {**files, **tables}.items():
+            (self.folder / name).write_bytes(data)
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -176,3 +181,11 @@ class Door:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def valid() -> None:
+    """Ends with an error unless HAProxy takes the configuration as this package writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        door = Door("2.6", Path(folder) / "door", 1, mode="explain")
+        door.write(log_fd=2)
+        subprocess.run([door.program, "-c", "-q", "-f", door.folder / "haproxy.cfg"], check=True)

@@ -22,7 +22,6 @@ from redlatch.engines.haproxy.program import Program
 from redlatch.engines.haproxy.published import Published, Setting
 from redlatch.engines.haproxy.render import Places, render
 from redlatch.engines.haproxy.report import Claims, State, say
-from redlatch.engines.haproxy.runtime import Gone
 from redlatch.engines.haproxy.streams import Streams
 from redlatch.engines.haproxy.tree import Changed
 from redlatch.engines.haproxy.workers import Workers
@@ -321,15 +320,8 @@ class Supervisor:
         pids = {one.pid for one in self._workers.look().workers}
         if self._snapshot is not None and self._told is not None:
             self._closed(self._cutter.ended(self._snapshot[0], pids))
-        counted = {pid: self._of(pid, "knocks") for pid in pids}
-        self._log.append(self._knocks.fold(counted))
+        self._log.append(self._knocks.fold(self._workers.table("knocks", "gpc0")))
         self._listing.look(pids)
-
-    def _of(self, pid: int, table: str) -> dict[str, int]:
-        try:
-            return self.daemon.runtime.table(pid, table, "gpc0")
-        except Gone:
-            return {}
 
     # --- small things
 

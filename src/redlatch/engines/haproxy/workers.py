@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from redlatch.engines.haproxy.daemon import Daemon
 from redlatch.engines.haproxy.report import say
 from redlatch.engines.haproxy.runtime import Gone, Processes
@@ -50,6 +52,14 @@ class Workers:
         if pid not in self._maps:
             self._maps[pid] = self._daemon.runtime.maps(pid)
         return self._maps[pid]
+
+    def table(self, name: str, counter: str) -> dict[int, dict[str, int]]:
+        """As Runtime.table, of each of them."""
+        found = {}
+        for pid in self.all():
+            with contextlib.suppress(Gone):
+                found[pid] = self._daemon.runtime.table(pid, name, counter)
+        return found
 
     def make_stale(self) -> None:
         """Has old workers refuse every new request; one that cannot be told so is ended."""
