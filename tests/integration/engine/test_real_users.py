@@ -20,7 +20,16 @@ from redlatch.settings import Settings
 
 NOBODY = User("nobody", 65534, 65534, (65534,), Path("/nonexistent"))
 PART = hashlib.sha256(b"part").hexdigest()
-PUBLISHED = ("guard.js", "preload.js", "server.pem", "device-ca.pem", "snapshot.json", f"snapshot/{PART}")
+PUBLISHED = (
+    "guard.js",
+    "behind.js",
+    "preload.js",
+    "behind.json",
+    "server.pem",
+    "device-ca.pem",
+    "snapshot.json",
+    f"snapshot/{PART}",
+)
 SPOOLED = ("in-force.json", "connections.json", "access.jsonl", "access.1.jsonl")
 
 
@@ -35,7 +44,7 @@ def place(unix_user: User, service_user: User, open_folder: Path) -> Place:
     """A home as root sets it up: authority closed, published readable, spool the user's own."""
     settings = Settings(home=open_folder / "redlatch", system=True, user=service_user.name)
     publish.prepare(settings, unix_user)
-    publish.publish_guard(settings, unix_user.gid)
+    publish.publish_behind(settings, PART, keep_auth=False, keep_host=False, group=unix_user.gid)
     publish.publish_server(settings, b"server key", unix_user.gid)
     publish.publish_device_ca(settings, b"device ca", unix_user.gid)
     publish.publish_snapshot(settings, b"snapshot", {PART: b"part"}, unix_user.gid)

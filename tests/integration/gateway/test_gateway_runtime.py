@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.haproxy import version
 from tests.support.nodered import free_port
 from tests.support.running_gateway import PROGRAMS
 from tests.support.wait import until
@@ -233,9 +234,9 @@ def test_a_socket_with_a_long_name(tmp_path: Path) -> None:
 
 
 def test_the_program_is_found_and_judged(tmp_path: Path) -> None:
-    for version, path in PROGRAMS.items():
-        assert ".".join(str(one) for one in find(path).version) == version
-    assert find().short.startswith("2.6.")
+    for name, path in PROGRAMS.items():
+        assert find(path).version == version(name)
+    assert find().short.startswith("{}.{}.".format(*version("2.6")))
     for text in ("HA-Proxy version 2.2.9-2 2021/01/01", "HAProxy version 1.8.30", "Usage: something else"):
         old = tmp_path / "haproxy"
         old.write_text(f"#!/bin/sh\necho '{text}'\n")

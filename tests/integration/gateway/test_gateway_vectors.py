@@ -19,7 +19,7 @@ from tests.integration.guard.test_guard_vectors import (
     raw_of,
     translated,
 )
-from tests.support.haproxy import PROGRAMS, Counting, Door, version
+from tests.support.haproxy import PROGRAMS, Counting, Door
 from tests.support.nodered import free_port
 from tests.support.requests import facts_of
 
@@ -57,7 +57,7 @@ def test_vectors(judge: Judge, number: int) -> None:
             device, on_loopback(facts["peer"]), trusted=facts["verified"], by_open_port=facts["by_open_port"]
         )
         raw = raw_of(facts)
-        seen = as_haproxy(raw, facts_of(raw), version(judge.door.name))
+        seen = as_haproxy(raw, facts_of(raw), judge.door)
         shown = client.facts(seen.facts, now)
         if seen.facts == facts_of(raw).facts:
             assert decide(shown, judge.snapshot).reason == case["expect"], case["name"]

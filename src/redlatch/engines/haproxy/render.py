@@ -158,8 +158,10 @@ def _choice(upstreams: Sequence[Upstream], folder: Path) -> list[str]:
 
 def _backend(number: int, upstream: Upstream) -> list[str]:
     host, port = upstream.address
+    if host == "localhost":  # ::1 to some machines, where Node-RED behind the gateway does not listen
+        host = "127.0.0.1"
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    local = host in ("localhost", "::1") or host.startswith("127.")
+    local = host == "::1" or host.startswith("127.")
     tls = ""
     if upstream.is_https:
         tls = " ssl verify none" if local else f" ssl verify required ca-file @system-ca verifyhost {host}"

@@ -12,11 +12,13 @@
     inspection  Inspection (see there), Https
                 inspect_settings(nodered) -> Inspection; inspect_file(nodered, file) -> Inspection
                 read_settings(nodered, file=None) -> bytes; not_adoptable(file, inspection) -> NotAdoptable
-    adopt       add_block(data, published) -> bytes; remove_block(data) -> bytes; has_block(data) -> bool
-                block_path(data) -> Path | None   (pure)
-    edit        adopt(nodered, published) -> Adopted(changed, created, file, before, after)
+    adopt       Entry = "guard.js" | "behind.js"
+                add_block(data, published, *, entry="guard.js") -> bytes; remove_block(data) -> bytes
+                has_block(data) -> bool; block_path(data) -> Path | None; block_entry(data) -> Entry | None (pure)
+    edit        adopt(nodered, published, *, entry="guard.js") -> Adopted(changed, created, file, before, after)
                 release(nodered) -> Released(changed, file)
     publish     prepare(settings, user); publish_guard(settings, group: int | None) -> str (hash)
+                publish_behind(settings, secret_sha256, keep_auth, keep_host, group) -> bool (changed)
                 publish_server / publish_device_ca(settings, bytes, group) -> bool (changed)
                 publish_snapshot(settings, head, {digest: part}, group) -> bool (changed)
                 publish_sidebar(settings, bytes, group) -> bool (changed); sidebar_version(settings) -> int | None
