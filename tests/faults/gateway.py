@@ -13,9 +13,10 @@ _RENDER = "engines/haproxy/render.py"
 # What all generated requests and vectors have in common: they compare with decide, and one program is enough
 _ASKED = "integration/gateway/test_gateway_generated.py", "2.6"
 _VECTORS = "integration/gateway/test_gateway_vectors.py", "2.6"
-_TLS = "integration/gateway/test_gateway_attacks_tls.py"
+_RESUMPTION = "integration/gateway/test_gateway_attacks_resumption.py"
+_OPEN = "integration/gateway/test_gateway_attacks_open.py"
 _IDENTITY = "integration/gateway/test_gateway_attacks_identity.py"
-_HTTP = "integration/gateway/test_gateway_attacks_http.py"
+_ORIGINS = "integration/gateway/test_gateway_attacks_origins.py"
 _LIVE = "integration/gateway/test_gateway_live.py"
 
 FAULTS = [
@@ -31,7 +32,7 @@ FAULTS = [
         ("HAProxy: 8 KB", _DOOR, "if !by_http2 http1_form !too_long", "if !by_http2 http1_form", _ASKED),
         ("HAProxy: no page, or our own", _DOOR, "!has_origin one_site same_site", "!has_origin", _VECTORS),
         ("HAProxy: our own origin", _DOOR, "if has_origin one_origin own_origin", "if has_origin one_origin", _VECTORS),
-        ("HAProxy: one origin", _DOOR, "if has_origin one_origin own_origin", "if has_origin own_origin", (_HTTP, "header_twice and 2.6")),
+        ("HAProxy: one origin", _DOOR, "if has_origin one_origin own_origin", "if has_origin own_origin", (_ORIGINS, "header_twice and 2.6")),
         ("HAProxy: a navigation", _DOOR, "one_mode navigates one_dest", "one_mode one_dest", _ASKED),
         ("HAProxy: a page that is shown", _DOOR, "one_dest is_shown reads", "one_dest reads", _VECTORS),
         ("HAProxy: a navigation reads", _DOOR, "is_shown reads !asks_upgrade", "is_shown !asks_upgrade", _VECTORS),
@@ -56,11 +57,11 @@ FAULTS = [
         ("HAProxy: one octet is at most 255", _QUESTIONS, '_OCTET = "25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]"', '_OCTET = "[0-9]+"', _ASKED),
         ("HAProxy: TLS must have verified it", _QUESTIONS, '    yield why("untrusted-certificate", "!verified")\n', "", _VECTORS),
         ("HAProxy: it must be in the list", _QUESTIONS, '''f"!{known('row')}", "{ var(sess.row) -m str -- - }"''', '"{ var(sess.row) -m str -- - }"', _VECTORS),
-        ("HAProxy: one that left the list", _QUESTIONS, '''f"!{known('row')}", "{ var(sess.row) -m str -- - }"''', '''f"!{known('row')}"''', (_TLS, "revoked_device_resumes and 2.6")),
+        ("HAProxy: one that left the list", _QUESTIONS, '''f"!{known('row')}", "{ var(sess.row) -m str -- - }"''', '''f"!{known('row')}"''', (_RESUMPTION, "revoked_device_resumes and 2.6")),
         ("HAProxy: not before its time", _QUESTIONS, '    yield why("not-yet-valid", "{ var(sess.row),field(1,|),sub(sess.now) gt 0 }")\n', "", _ASKED),
         ("HAProxy: not after its end", _QUESTIONS, '    yield why("expired", "{ var(sess.row),field(2,|),sub(sess.now) lt 0 }")\n', "", _ASKED),
-        ("HAProxy: what changed is asked anew", _QUESTIONS, "if trusted or !same_version or !begun or !lasts", "if trusted or !begun or !lasts", (_TLS, "what_is_open_ends and 2.6")),
-        ("HAProxy: an end that comes is noticed", _QUESTIONS, "!same_version or !begun or !lasts", "!same_version or !begun", (_TLS, "expiry_by_the_clock and 2.6")),
+        ("HAProxy: what changed is asked anew", _QUESTIONS, "if trusted or !same_version or !begun or !lasts", "if trusted or !begun or !lasts", (_OPEN, "what_is_open_ends and 2.6")),
+        ("HAProxy: an end that comes is noticed", _QUESTIONS, "!same_version or !begun or !lasts", "!same_version or !begun", (_OPEN, "anybody_who_cuts and 2.6")),
         ("HAProxy: nothing beyond the handshake", _QUESTIONS, '    yield f"tcp-request session reject if {turned_away}"\n', "", _ASKED),
         ("HAProxy: strangers on an open port", _QUESTIONS, '"!is_device no_grant by_open_port", *silent', "*silent,", _ASKED),
         ("HAProxy: an old worker refuses", _QUESTIONS, '    yield f"http-request reject if {stale}"\n', "", (_LIVE, "many_at_once or old_workers and 2.6")),

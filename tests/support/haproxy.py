@@ -49,8 +49,8 @@ def version(name: str) -> tuple[int, int]:
 class Counting:
     """An upstream that says of each request the how-manieth it is (X-Reached), and echoes on websockets.
 
-    `seen` are the heads that reached it, `trailers` what came behind bodies. Of a path with `/plain` in it it makes
-    no websocket.
+    `seen` are the heads that reached it, `trailers` what came behind bodies. A path with `/plain` in it is no
+    websocket's.
     """
 
     def __init__(self) -> None:

@@ -7,17 +7,36 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.integration.guard.rules import OWNER, PLAIN
-from tests.support.clients import Refused, Response, request
+import pytest
+from tests.integration.guard.rules import AWAY, OWNER, PLAIN
+from tests.support.clients import Connection, Refused, Response, request
 from tests.support.haproxy import PROGRAMS, Counting, Door
+from tests.support.http2 import Http2
 from tests.support.running_gateway import RunningGateway
 from tests.support.site import Device, Site
 
-from redlatch.policy.model import Rule
+from redlatch.policy.model import Areas, Rule
+
+WEBHOOK = Rule(2, anyone=True, path="/hello", methods=("POST",))
+WEBSOCKETS = Rule(3, anyone=True, area="websockets")
+AREAS = Areas(
+    dashboards=("/dashboard",), http_in=("/hello", "/in/:what"), static=("/files",),
+    websockets=("/ws/echo", "/ws/plain", "/hello"),
+)  # fmt: skip
+
+
+def asks(http2: bool, house: House, *how: object) -> Connection | Http2:
+    """A stranger's connection from far away, or a device's."""
+    return Http2(house.port, *how, source=AWAY) if http2 else Connection(house.port, *how, source=AWAY)  # type: ignore[arg-type]
+
+
+BOTH = pytest.mark.parametrize("http2", [False, True], ids=["1.1", "2"])
 
 
 class House(Door):
-    """HAProxy in front of something that counts what reaches it. Where nothing else is said it tells everybody why."""
+    """HAProxy in front of something that counts what reaches it. Where nothing else is said it tells everybody
+    why.
+    """
 
     def __init__(self, name: str, root: Path, **extra: Any) -> None:
         self.upstream = Counting()

@@ -1,10 +1,11 @@
 """What attackers do, by class: for each one accepted and one refused case against live HAProxy, 2.6 and 2.8.
 
-COVERED names them, and a test here sees to it that they are there. The same list for the guard: test_guard_attacks.py.
+COVERED names them, and a test here sees to it that they are there. The guard's list: test_guard_attacks.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from collections.abc import Callable
@@ -17,26 +18,25 @@ from tests.support.haproxy import PROGRAMS, Counting
 from tests.support.running_gateway import accepts
 from tests.support.wait import until
 
-ROOT = Path(__file__).parents[2]
-HERE = "integration/gateway/test_gateway_"
-# class: (what is accepted, what is refused), each as "module: test"; a module is one of this folder, or a path
+HERE = Path(__file__).parent
+# class: (what is accepted, what is refused), each as "module: test", of this folder or of one beside it
 COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "1 resumption": (
-        ("attacks_tls: test_1_a_session_is_resumed",),
+        ("attacks_resumption: test_1_a_session_is_resumed",),
         (
-            "attacks_tls: test_1_a_revoked_device_resumes_nothing",
-            "attacks_tls: test_1_an_expired_entry_resumes_nothing",
-            "attacks_tls: test_1_a_foreign_certificate_stays_one",
-            "attacks_tls: test_1_a_stranger_resumes_in_silence",
-            "attacks_tls: test_1_across_the_open_port",
-            "attacks_tls: test_1_a_session_of_a_ca_that_is_gone",
+            "attacks_resumption: test_1_a_revoked_device_resumes_nothing",
+            "attacks_resumption: test_1_an_expired_entry_resumes_nothing",
+            "attacks_resumption: test_1_a_foreign_certificate_stays_one",
+            "attacks_resumption: test_1_a_stranger_resumes_in_silence",
+            "attacks_resumption: test_1_across_the_open_port",
+            "attacks_resumption: test_1_a_session_of_a_ca_that_is_gone",
         ),
     ),
     "2 a session without a certificate": (
-        ("attacks_tls: test_2_a_session_without_a_certificate",),
+        ("attacks_resumption: test_2_a_session_without_a_certificate",),
         (
-            "attacks_tls: test_2_a_session_without_a_certificate",
-            "attacks_tls: test_2_a_certificate_is_not_lent_to_a_session_without",
+            "attacks_resumption: test_2_a_session_without_a_certificate",
+            "attacks_resumption: test_2_a_certificate_is_not_lent_to_a_session_without",
         ),
     ),
     "3 missing and broken files": (
@@ -50,28 +50,28 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "4 server name and host": (
-        ("attacks_tls: test_4_the_server_name_decides_nothing",),
+        ("attacks_certificates: test_4_the_server_name_decides_nothing",),
         (
-            "attacks_tls: test_4_one_http2_connection_for_several_names",
-            "attacks_tls: test_4_two_names_in_one_request",
+            "attacks_certificates: test_4_one_http2_connection_for_several_names",
+            "attacks_certificates: test_4_two_names_in_one_request",
         ),
     ),
     "5 bad certificates": (
-        ("attacks_tls: test_5_a_chain_of_an_own_device",),
+        ("attacks_certificates: test_5_a_chain_of_an_own_device",),
         (
-            "attacks_tls: test_5_a_bad_certificate_gets_nothing",
-            "attacks_tls: test_5_a_bad_certificate_is_told_why",
-            "attacks_tls: test_5_a_bad_certificate_is_no_better_than_none",
-            "attacks_tls: test_5_no_renegotiation",
+            "attacks_certificates: test_5_a_bad_certificate_gets_nothing",
+            "attacks_certificates: test_5_a_bad_certificate_is_told_why",
+            "attacks_certificates: test_5_a_bad_certificate_is_no_better_than_none",
+            "attacks_certificates: test_5_no_renegotiation",
         ),
     ),
     "6 what is open outlives its right": (
-        ("attacks_tls: test_6_what_is_open_ends",),
+        ("attacks_open: test_6_what_is_open_ends",),
         (
-            "attacks_tls: test_6_what_is_open_ends",
-            "attacks_tls: test_6_expiry_by_the_clock",
-            "attacks_tls: test_6_expiry_without_anybody_who_cuts",
-            "attacks_tls: test_6_a_right_that_went_is_gone_on_an_open_connection",
+            "attacks_open: test_6_what_is_open_ends",
+            "attacks_open: test_6_expiry_by_the_clock",
+            "attacks_open: test_6_expiry_without_anybody_who_cuts",
+            "attacks_open: test_6_a_right_that_went_is_gone_on_an_open_connection",
             "live: test_old_workers_too",
         ),
     ),
@@ -88,43 +88,41 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "9 around the gateway": (
+        ("operations/test_gateway_standing: test_a_node_red_that_others_reach_is_not_locked",),
         (
-            "tests/integration/operations/test_gateway_standing.py: test_a_node_red_that_others_reach_is_not_locked",
-        ),
-        (
-            "tests/integration/operations/test_gateway_standing.py: test_another_machines_node_red_is_not_called_locked",
+            "operations/test_gateway_standing: test_another_machines_node_red_is_not_called_locked",
             "attacks: test_9_plain_http_gets_nothing",
         ),
     ),
     "10 paths": (
-        ("attacks_http: test_10_a_webhook_and_nothing_beside_it",),
+        ("attacks_paths: test_10_a_webhook_and_nothing_beside_it",),
         (
-            "attacks_http: test_10_a_webhook_and_nothing_beside_it",
-            "attacks_http: test_10_bytes_that_do_not_belong_in_a_target",
-            "attacks_http: test_10_other_forms_than_a_path",
-            "attacks_http: test_10_pseudo_headers",
-            "attacks_http: test_10_prefixes_end_with_a_segment",
+            "attacks_paths: test_10_a_webhook_and_nothing_beside_it",
+            "attacks_paths: test_10_bytes_that_do_not_belong_in_a_target",
+            "attacks_paths: test_10_other_forms_than_a_path",
+            "attacks_paths: test_10_pseudo_headers",
+            "attacks_paths: test_10_prefixes_end_with_a_segment",
             "generated: test_haproxy_and_decide_agree",
         ),
     ),
     "11 smuggling and upgrades": (
-        ("attacks_http: test_11_websockets_pass_and_echo", "attacks_http: test_11_a_body_is_no_request"),
+        ("attacks_upgrades: test_11_websockets_pass_and_echo", "attacks_smuggling: test_11_a_body_is_no_request"),
         (
-            "attacks_http: test_11_nothing_is_smuggled",
-            "attacks_http: test_11_http2_bodies",
-            "attacks_http: test_11_a_right_to_a_websocket_is_none_to_the_page",
-            "attacks_http: test_11_no_upgrade_gets_to_node_red_but_websocket",
-            "attacks_http: test_11_an_upgrade_that_node_red_declines_opens_no_tunnel",
-            "attacks_http: test_11_http2_without_being_offered_is_judged",
+            "attacks_smuggling: test_11_nothing_is_smuggled",
+            "attacks_smuggling: test_11_http2_bodies",
+            "attacks_upgrades: test_11_a_right_to_a_websocket_is_none_to_the_page",
+            "attacks_upgrades: test_11_no_upgrade_gets_to_node_red_but_websocket",
+            "attacks_upgrades: test_11_an_upgrade_that_node_red_declines_opens_no_tunnel",
+            "attacks_upgrades: test_11_http2_without_being_offered_is_judged",
         ),
     ),
     "12 other pages": (
-        ("attacks_http: test_12_requests_of_other_pages",),
+        ("attacks_origins: test_12_requests_of_other_pages",),
         (
-            "attacks_http: test_12_requests_of_other_pages",
-            "attacks_http: test_12_a_header_twice_is_none_of_ours",
-            "attacks_http: test_12_websockets_of_other_pages",
-            "attacks_http: test_12_a_foreign_host_that_leads_here",
+            "attacks_origins: test_12_requests_of_other_pages",
+            "attacks_origins: test_12_a_header_twice_is_none_of_ours",
+            "attacks_origins: test_12_websockets_of_other_pages",
+            "attacks_origins: test_12_a_foreign_host_that_leads_here",
         ),
     ),
     "13 addresses that are only said": (
@@ -152,7 +150,7 @@ def test_every_class_of_the_gateway_has_its_cases() -> None:
         assert refused
         for one in (*accepted, *refused):
             module, _, test = one.partition(": ")
-            file = ROOT.parent / module if "/" in module else ROOT / f"{HERE}{module}.py"
+            file = HERE.parent / f"{module}.py" if "/" in module else HERE / f"test_gateway_{module}.py"
             assert re.search(rf"^def {test}\(", file.read_text(), re.MULTILINE), one
 
 
@@ -248,8 +246,6 @@ def test_9_plain_http_gets_nothing(house: House) -> None:
         with socket.create_connection(("127.0.0.1", house.port), 5) as plain:
             plain.sendall(first)
             plain.shutdown(socket.SHUT_WR)
-            try:
+            with contextlib.suppress(ConnectionError):
                 assert b"HTTP" not in plain.recv(1000)
-            except ConnectionError:
-                pass
     assert house.reached == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -90,14 +91,16 @@ NO_ADDRESS = [
     "0127.1.0.1", "127.01.0.1", "127.1.0.01", "0177.1.0.1", "0x7f.1.0.1", "0x7f010001", "2130771969", "127.1",
     "127.1.1", "127.1.0.256", "127.1.0.-1", "127.1.0.1.1", "127.1.0.1e0", "127.1.0.1\x0b", "127.1.0.1\xa0",
     "127..0.1", "2001:db8:1::5%eth0", "[2001:db8:1::5]", "2001:db8:1::5]:80", "2001:db8:1::5/48", "2001:db8:1::5:",
-    "2001:db8:1:::5", "2001:db8:1::5::", "12001:db8:1::5", "2001:db8:1:0:0:0:0:0:5", f"::ffff:0{HOME}", f"::ffff:{HOME}.",
+    "2001:db8:1:::5", "2001:db8:1::5::", "12001:db8:1::5", "2001:db8:1:0:0:0:0:0:5", f"::ffff:0{HOME}",
+    f"::ffff:{HOME}.",
     f"::ffff:{HOME}%lo", f"{HOME}:", f"{HOME}::", f"{HOME}::1", "1" * 300, HOME + "0" * 60, "::g", "localhost",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["1.1", "2"])
 def test_13_what_a_trusted_proxy_says(forwarding: House, http2: bool) -> None:
-    """The last address of X-Forwarded-For, which is the one that the proxy saw; mapped ones are IPv4's. All of it on
+    """The last address of X-Forwarded-For, which is the one that the proxy saw; mapped ones are IPv4's. All of
+    it on
     one connection, as a proxy has it: nobody gets the place of whoever came before.
     """
     for source in (PROXY, OTHER_PROXY):
@@ -113,7 +116,8 @@ def test_13_what_a_trusted_proxy_says(forwarding: House, http2: bool) -> None:
 
 @pytest.mark.parametrize("http2", [False, True], ids=["1.1", "2"])
 def test_13_what_is_no_address_is_nowhere(forwarding: House, http2: bool) -> None:
-    """Whatever is not written as an address gives no right that a network has: not that of an address inside of it,
+    """Whatever is not written as an address gives no right that a network has: not that of an address inside
+    of it,
     not the proxy's, not the last one's. Node-RED and the log are told
     `unknown`, or what could be an IPv6 address.
     """
@@ -131,7 +135,9 @@ def test_13_what_is_no_address_is_nowhere(forwarding: House, http2: bool) -> Non
 
 
 def test_13_a_device_behind_a_trusted_proxy(forwarding: House) -> None:
-    """It is known by its certificate where it is at home, on every request anew, and Node-RED is told its address."""
+    """It is known by its certificate where it is at home, on every request anew, and Node-RED is told its
+    address.
+    """
     device = forwarding.device("thing")
     forwarding.ruled(*WHERE, Rule(20, roles=("thing",), networks=("home",), path="/thing"), networks=NETWORKS)
     with Connection(forwarding.port, device, source=PROXY) as asks:
@@ -161,7 +167,8 @@ SAID = (
 
 @pytest.mark.parametrize("name", SAID)
 def test_13_what_others_say_counts_for_nothing(forwarding: House, name: str) -> None:
-    """From an address that is not a trusted proxy's, one beside them included; nor does a trusted one count with any
+    """From an address that is not a trusted proxy's, one beside them included; nor does a trusted one count
+    with any
     other header: CF-Connecting-IP is Cloudflare's.
     """
     for source, wanted in (
@@ -185,7 +192,8 @@ def test_13_what_others_say_counts_for_nothing(forwarding: House, name: str) -> 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network of one's own needs root; scripts/test in CI is root")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_13_cloudflare_says_it_in_its_own_header(program: str, tmp_path: Path) -> None:
-    """From Cloudflare's addresses, where they are trusted, and from no other trusted proxy, nor from Cloudflare where
+    """From Cloudflare's addresses, where they are trusted, and from no other trusted proxy, nor from
+    Cloudflare where
     nobody said that it is in front.
     """
     edge, neighbour = "173.245.48.5", "173.245.64.5"
@@ -279,17 +287,17 @@ def test_13_a_trusted_proxy_has_to_say_it(tunnelled: House) -> None:
     with pytest.raises(Refused):
         Tunnelled(tunnelled.port, b"", tunnelled.admin)
     for first in (
-        b"PROXY TCP4\r\n", b"PROXY " + b"x" * 120, b"PROXY TCP4 127.1.0.1\r\n", b"PROXY TCP9 127.1.0.1 1.2.3.4 1 2\r\n",
+        b"PROXY TCP4\r\n", b"PROXY " + b"x" * 120, b"PROXY TCP4 127.1.0.1\r\n",
+        b"PROXY TCP9 127.1.0.1 1.2.3.4 1 2\r\n",
         v1("x"), v1(f"{HOME}x"), v1(HOME, "TCP6"), v1(HOME, "TCP6", "::1"),
-        v1("2001:db8:1::5%lo", "TCP6", "::1"), v1("2001:db8:1::5", "TCP4"), v1(HOME) + v1(OFFICE), v2(HOME) + v2(OFFICE),
-        v1(HOME).replace(b"\r\n", b"\n"), v1(HOME).lower(), b" " + v1(HOME), v2(HOME)[:-4], v2(HOME, 0x31), v2(HOME, 0x22),
+        v1("2001:db8:1::5%lo", "TCP6", "::1"), v1("2001:db8:1::5", "TCP4"), v1(HOME) + v1(OFFICE),
+        v2(HOME) + v2(OFFICE),
+        v1(HOME).replace(b"\r\n", b"\n"), v1(HOME).lower(), b" " + v1(HOME), v2(HOME)[:-4], v2(HOME, 0x31),
+        v2(HOME, 0x22),
         v1(f"{AWAY} {HOME}"), v1(f"{AWAY},{HOME}"), b"PROXY UNKNOWN 127.1.0.1 127.0.0.1 1 2\r\n",
     ):  # fmt: skip
-        try:
-            with Tunnelled(tunnelled.port, first) as asks:
-                assert places(asks) <= FOUR, first
-        except (Refused, TimeoutError):
-            pass
+        with contextlib.suppress(Refused, TimeoutError), Tunnelled(tunnelled.port, first) as asks:
+            assert places(asks) <= FOUR, first
     # HAProxy's own parser takes this one, as decimal. A trusted proxy that writes so means it so
     with Tunnelled(tunnelled.port, v1("0127.1.0.1")) as asks:
         assert places(asks) == FOUR | {"home"}

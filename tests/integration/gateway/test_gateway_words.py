@@ -21,7 +21,8 @@ from redlatch.engines.haproxy.render import Places, render
 from redlatch.policy.model import Areas, Entry, Rule, Snapshot
 
 ODD = (
-    "x\n acl", "x\nhttp-request allow", "# x", "%[src]", "$HOME", '"', "'", "\\", "a b", "\t", "-", "|", "a|b|owner|c",
+    "x\n acl", "x\nhttp-request allow", "# x", "%[src]", "$HOME", '"', "'", "\\", "a b", "\t", "-", "|",
+    "a|b|owner|c",
     "\u00fc \U0001f511", "r:owner", "*", "open", "ok", "%", "\r\nX-Redlatch-Role: owner", "x" * 200,
 )  # fmt: skip
 
@@ -38,7 +39,8 @@ def test_haproxy_takes_whatever_is_rendered(house: House, tmp_path: Path) -> Non
     @given(snapshots())
     def check(snapshot: Snapshot) -> None:
         gateway = Gateway(
-            ("127.0.0.1:8443", ":8445"), (Upstream("http://127.0.0.1:1880", "a.example"), Upstream("https://[::1]:1881", path="/x")),
+            ("127.0.0.1:8443", ":8445"),
+            (Upstream("http://127.0.0.1:1880", "a.example"), Upstream("https://[::1]:1881", path="/x")),
             accept_proxy=True, trusted_proxies=("10.0.0.1-10.0.0.9", "2001:db8::/32"),
         )  # fmt: skip
         tables = {f"{name}.map": text(table) for name, table in compile_tables(snapshot).items()}
@@ -58,7 +60,8 @@ def test_haproxy_takes_whatever_is_rendered(house: House, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("word", ODD)
 def test_a_word_is_a_word(house: House, word: str) -> None:
-    """As a device's id, user and role, as a network's and a role's name, beside odd hosts, paths and origins: who may
+    """As a device's id, user and role, as a network's and a role's name, beside odd hosts, paths and origins:
+    who may
     is let in and told of as what it is, who may not is not.
     """
     device, other = house.site.device("odd", listed=False), house.site.device("other", listed=False)
@@ -69,14 +72,16 @@ def test_a_word_is_a_word(house: House, word: str) -> None:
     kept = {house.admin.fingerprint: Entry(house.admin.id, "owner", "admin", 0, 4_000_000_000)}
     house.ruled(
         Rule(2, devices=(f"{word}0",), networks=(word,), path="/mine"), Rule(3, roles=(word,), path="/ours"),
-        Rule(4, roles=("thing",), path="/things"), Rule(5, anyone=True, path=f"/{word}"), Rule(6, anyone=True, path=word),
-        devices={**kept, **entries}, networks={word: NETWORKS["home"]}, roles={word: "thing"}, names=("localhost", word),
-        origins=(word,), areas=Areas(*((f"/{word}", word),) * 4), admin_root="/",
+        Rule(4, roles=("thing",), path="/things"),
+        Rule(5, anyone=True, path=f"/{word}"), Rule(6, anyone=True, path=word),
+        devices={**kept, **entries}, networks={word: NETWORKS["home"]}, roles={word: "thing"},
+        names=("localhost", word), origins=(word,), areas=Areas(*((f"/{word}", word),) * 4), admin_root="/",
     )  # fmt: skip
     for one, source, target, wanted in (
         (device, HOME, "/mine", "ok"), (device, AWAY, "/mine", "wrong-network"), (other, HOME, "/mine", "no-rule"),
         (other, AWAY, "/ours", "ok"), (other, AWAY, "/things", "ok"), (house.admin, AWAY, "/mine", "ok"),
-        (None, HOME, "/mine", "no-certificate"), (None, HOME, "/flows", "no-certificate"), (device, HOME, "/flows", "no-rule"),
+        (None, HOME, "/mine", "no-certificate"), (None, HOME, "/flows", "no-certificate"),
+        (device, HOME, "/flows", "no-rule"),
     ):  # fmt: skip
         assert reason(request(house.port, "GET", target, one, source=source)) == wanted, (target, wanted)
     told = fields(house.upstream.seen[0])

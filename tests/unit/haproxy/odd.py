@@ -11,9 +11,12 @@ from redlatch.policy.model import AREAS, METHODS, Areas, Entry, Rule, Snapshot
 
 # Of which words are made: what ends a line, a word, a string; comments, formats, variables, regular expressions
 _PIECES: Final = (
-    "\n", "\r\n", "\t", " ", "\0", "\x0b", "\u2028", '"', "'", "\\", "#", "%", "%[src]", "$HOME", "|", ",", "-", "*", "/",
-    "//", "/a", "/ui", ":x", "{", "}", "(", "a", "owner", "localhost", "acl", " acl all always_true", "\nhttp-request allow",
-    "http-request set-var(txn.reason) str(ok)\n", "\n/ 0", "\u00fc", "\U0001f511", "..", "%2f", "0", "ok", "ANY", "@/", "SECRET",
+    "\n", "\r\n", "\t", " ", "\0", "\x0b", "\u2028", '"', "'", "\\", "#", "%", "%[src]", "$HOME", "|", ",", "-",
+    "*", "/",
+    "//", "/a", "/ui", ":x", "{", "}", "(", "a", "owner", "localhost", "acl", " acl all always_true",
+    "\nhttp-request allow",
+    "http-request set-var(txn.reason) str(ok)\n", "\n/ 0", "\u00fc", "\U0001f511", "..", "%2f", "0", "ok",
+    "ANY", "@/", "SECRET",
     "HEADERS", "SILENCE", "OTHER", "https://", "https://panel.example", ".", "]", "[",
 )  # fmt: skip
 words: Final = st.one_of(
@@ -54,10 +57,11 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 networks=draw(_tuples(st.sampled_from(names))),
                 methods=draw(_tuples(st.sampled_from(METHODS))),
                 **what,
-            )  # fmt: skip
+            )
         )
     return Snapshot(
-        site="s", version=7, time=1_700_000_000, mode=draw(st.sampled_from(("strict", "explain", "auto"))), port=None,
+        site="s", version=7, time=1_700_000_000, mode=draw(st.sampled_from(("strict", "explain",
+        "auto"))), port=None,
         keep_auth=False, spool="/spool", devices=devices, rules=tuple(rules),
         names=draw(_tuples(st.one_of(words, st.just("localhost")))),
         admin_root=draw(st.one_of(st.none(), st.sampled_from(("/", "/admin", "/A/b")), paths)),

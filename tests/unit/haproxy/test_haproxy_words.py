@@ -28,9 +28,9 @@ def loaded(table: bytes) -> dict[str, str]:
     """A map as HAProxy reads it: of each line up to a blank the key, behind it the value; # begins a comment."""
     found = {}
     for line in table.decode("ascii").split("\n"):
-        line = line.lstrip(" \t")
-        if line and not line.startswith("#"):
-            key, _, value = line.partition(" ")
+        words = line.lstrip(" \t")
+        if words and not words.startswith("#"):
+            key, _, value = words.partition(" ")
             found[key] = value
     return found
 
@@ -53,7 +53,8 @@ def test_tables_are_loaded_as_they_were_meant(snapshot: Snapshot) -> None:
 
 @given(snapshots())
 def test_what_is_rendered_does_not_depend_on_words(snapshot: Snapshot) -> None:
-    """The configuration is the one of a snapshot with plain words; lists hold one pattern a line, and no other than
+    """The configuration is the one of a snapshot with plain words; lists hold one pattern a line, and no other
+    than
     the words that can match at all.
     """
     files = render(snapshot, GATEWAY, SECRET, PLACES)
