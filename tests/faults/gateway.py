@@ -68,6 +68,5 @@ FAULTS = [
         ("HAProxy: a rule for anyone", _COMPILE, "return tuple(rule for rule in snapshot.rules if rule.anyone)", "return snapshot.rules", _VECTORS),
         ("HAProxy: a role that a rule names", _COMPILE, "return role is not None and (role in rule.roles or snapshot.roles.get(role) in rule.roles)", "return True", _VECTORS),
         ("HAProxy: methods that a rule names", _COMPILE, "if allows_method(rule, method))", "if True)", _VECTORS),
-        ("HAProxy: TLS 1.2 at least", _RENDER, "ssl-min-ver TLSv1.2", "ssl-min-ver TLSv1.0", ("integration/gateway/test_gateway_pages.py", "tls and 2.6")),
     )
 ]  # fmt: skip
