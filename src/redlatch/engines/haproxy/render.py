@@ -69,6 +69,7 @@ def _global(places: Places) -> list[str]:
         "global",
         f"    log fd@{places.log_fd} len 16384 format raw local0",
         "    maxconn 4000",
+        "    no strict-limits",  # with fewer file descriptors it takes fewer connections, rather than none at all
         "    tune.ssl.default-dh-param 2048",
         "",
     ]
