@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from tests.integration.guard.rules import AWAY, OWNER, PLAIN
 from tests.support.clients import Connection, Refused, Response, request
 from tests.support.haproxy import PROGRAMS, Counting, Door
 from tests.support.http2 import Http2
+from tests.support.nodered import free_port
 from tests.support.running_gateway import RunningGateway
 from tests.support.site import Device, Site
 
@@ -48,6 +50,13 @@ class House(Door):
         self.publish(**{**PLAIN, "mode": "explain", **fields}, rules=(OWNER, *rules))
         self.upstream.seen.clear()
         self.upstream.trailers.clear()
+
+    def start(self) -> Self:
+        """On a port that is free now: between two starts somebody else may have got the last one."""
+        last, self.port = self.port, free_port()
+        listen = tuple(one.replace(f":{last}", f":{self.port}") for one in self.gateway.listen)
+        self.gateway = replace(self.gateway, listen=listen)
+        return super().start()
 
     def device(self, role: str = "admin", **odd: Any) -> Device:
         return self.site.device(f"{role}-{uuid.uuid4().hex[:6]}", role, **odd)

@@ -71,6 +71,7 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "attacks_open: test_6_what_is_open_ends",
             "attacks_open: test_6_expiry_by_the_clock",
             "attacks_open: test_6_expiry_without_anybody_who_cuts",
+            "attacks_open: test_6_the_later_of_clock_and_snapshot",
             "attacks_open: test_6_a_right_that_went_is_gone_on_an_open_connection",
             "live: test_old_workers_too",
         ),
@@ -132,6 +133,7 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         (
             "attacks_proxies: test_13_what_is_no_address_is_nowhere",
+            "attacks_proxies: test_13_strangers_behind_a_proxy_in_silence",
             "attacks_proxies: test_13_what_others_say_counts_for_nothing",
             "attacks_proxies: test_13_a_strangers_header_is_no_handshake",
             "attacks_proxies: test_13_a_trusted_proxy_has_to_say_it",

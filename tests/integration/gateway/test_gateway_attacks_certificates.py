@@ -40,7 +40,8 @@ def test_4_the_server_name_decides_nothing(house: House, name: str | None) -> No
             ("otherlocalhost", "foreign-host"), ("", "foreign-host"), ("localhost", "ok"),
         ):  # fmt: skip
             assert reason(connection.request("GET", "/hello", headers={"Host": host})) == wanted, host
-    assert reason(request(house.port, "GET", "/hello")) == "no-certificate"
+    # A stranger without any rule is told that alone
+    assert reason(request(house.port, "GET", "/hello", headers={"Host": "other.example"})) == "no-certificate"
     assert len(house.reached) == 7
 
 

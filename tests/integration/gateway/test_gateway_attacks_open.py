@@ -122,6 +122,20 @@ def test_6_expiry_without_anybody_who_cuts(house: House) -> None:
     assert reason(request(house.port, "GET", "/hello", house.admin)) == "ok"
 
 
+def test_6_the_later_of_clock_and_snapshot(house: House) -> None:
+    """A snapshot from beyond a certificate's end shuts it out, though the machine's clock says otherwise."""
+    device = house.site.device("early", listed=False)
+    now = int(datetime.now(UTC).timestamp())
+    house.site.list(device, role="admin", not_after=now + 3600)
+    try:
+        for time, wanted in ((now, "ok"), (now + 3601, "expired"), (now - 3600, "ok")):
+            house.ruled(ADMIN, time=time)
+            assert reason(request(house.port, "GET", "/hello", device)) == wanted
+            assert reason(request(house.port, "GET", "/hello", house.admin)) == "ok"
+    finally:
+        house.ruled(time=now)
+
+
 def test_6_a_right_that_went_is_gone_on_an_open_connection(live: Live) -> None:
     """Who may no more than before is asked anew on the connection that is there, by HTTP/1.1 and HTTP/2."""
     live.site.change(rules=(OWNER, ADMIN, WEBHOOK))

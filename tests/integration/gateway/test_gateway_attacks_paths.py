@@ -153,4 +153,7 @@ def test_10_prefixes_end_with_a_segment(house: House) -> None:
             assert reason(connection.request("GET", target)) == "ok", target
         for target in outside:
             assert reason(connection.request("GET", target)) == "no-certificate", target
+        # What nobody may do is refused whatever the rule for its path
+        for target in inside:
+            assert reason(connection.request("GET", target, headers={"Origin": "null"})) == "cross-origin", target
     assert house.reached == [f"GET {target}" for target in inside]

@@ -154,6 +154,20 @@ def test_13_a_device_behind_a_trusted_proxy(forwarding: House) -> None:
     assert [fields(head)["x-forwarded-for"] for head in forwarding.upstream.seen] == [[HOME]] * 3
 
 
+def test_13_strangers_behind_a_proxy_in_silence(forwarding: House) -> None:
+    """Strict: whom no rule speaks of where it is gets no answer, though its proxy got to ask; others do."""
+    forwarding.ruled(Rule(2, anyone=True, networks=("home",), path="/home"), networks=NETWORKS, mode="strict")
+    for said, wanted in ((HOME, "ok"), (AWAY, None), ("junk", None), (HOME, "ok")):
+        with Connection(forwarding.port, source=PROXY) as asks:
+            if wanted is None:
+                with pytest.raises(Refused):
+                    asks.request("GET", "/home", headers={"X-Forwarded-For": said})
+            else:
+                assert reason(asks.request("GET", "/home", headers={"X-Forwarded-For": said})) == wanted
+    assert forwarding.reached == ["GET /home"] * 2
+    forwarding.ruled(*WHERE, networks=NETWORKS)
+
+
 SAID = (
     "X-Forwarded-For",
     "X-Real-IP",
