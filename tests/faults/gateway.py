@@ -60,7 +60,6 @@ FAULTS = [
         ("HAProxy: an end that comes is noticed", _QUESTIONS, "!same_version or !begun or !lasts", "!same_version or !begun", (_OPEN, "anybody_who_cuts and 2.6")),
         ("HAProxy: nothing beyond the handshake", _QUESTIONS, '    yield f"tcp-request session reject if {turned_away}"\n', "", _ASKED),
         ("HAProxy: strangers on an open port", _QUESTIONS, '"!is_device no_grant by_open_port", *silent', "*silent,", _ASKED),
-        ("HAProxy: an old worker refuses", _QUESTIONS, '    yield f"http-request reject if {stale}"\n', "", (_LIVE, "many_at_once or old_workers and 2.6")),
         ("HAProxy: who is not let in goes elsewhere", _QUESTIONS, '    yield f"use_backend {REFUSED} if !allowed"\n', "", _VECTORS),
         ("HAProxy: whom a proxy speaks for", _QUESTIONS, '"req.hdr(x-forwarded-for,-1)", "trusted"', '"req.hdr(x-forwarded-for,-1)", ""', _ASKED),
         ("HAProxy: a rule that names networks", _COMPILE, "if not rule.networks or not names.isdisjoint(rule.networks)", "if True", _VECTORS),
