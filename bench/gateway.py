@@ -102,6 +102,20 @@ ssl_client_certificate {ca}; ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3
 location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
 proxy_set_header Connection $connection_upgrade; proxy_read_timeout 1h; }} }}
 """
+BARE = """
+defaults
+ mode http
+ log stdout format raw local0
+ option httplog
+ timeout connect 3s
+ timeout client 60s
+ timeout server 60s
+frontend door
+ bind 127.0.0.1:{port} ssl crt {pem} ca-file {ca} verify required alpn h2,http/1.1 ssl-min-ver TLSv1.2
+ default_backend behind
+backend behind
+ server behind 127.0.0.1:{upstream}
+"""
 CADDY = """
 {{
  admin off
@@ -182,6 +196,13 @@ def contestants(
             assert door.process is not None
             found[f"haproxy {door.name}"] = Proxy(f"haproxy {door.name}", door.port, door.process.pid)
         pem, ca = site.published / "server.pem", site.published / "device-ca.pem"
+        for door in doors:
+            port = free_port()
+            place = folder / f"bare-{door.name}.cfg"
+            place.write_text(BARE.format(port=port, upstream=upstream, pem=pem, ca=ca))
+            command = [str(door.program), "-db", "-f", str(place)]
+            name = f"haproxy {door.name} without redlatch"
+            found[name] = stack.enter_context(started(name, command, port, folder))
         port = free_port()
         body = MUTUAL.format(port=port, upstream=upstream, pem=pem, ca=ca)
         found["nginx"] = stack.enter_context(nginx(folder, "nginx", body, port))
