@@ -27,10 +27,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.common import centile, cpu, handshakes, in_turn, load, ratio, requests
+from bench.common import HELLO, TAB, centile, cpu, handshakes, in_turn, load, ratio, requests
 from tests.support.clients import Connection, WebSocket
 from tests.support.haproxy import PROGRAMS, Counting, Door
-from tests.support.nodered import free_port
+from tests.support.nodered import NodeRed, free_port, write_settings
 from tests.support.requests import network
 from tests.support.site import Device
 from tests.support.wait import until
@@ -191,6 +191,10 @@ def contestants(
         )
         command = ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
         found["caddy"] = stack.enter_context(started("caddy", command, port, folder))
+        # No proxy: what it takes to answer is in its figures
+        write_settings(folder / "node-red", published=site.published, flows=[TAB, *HELLO])
+        red = stack.enter_context(NodeRed("5.0", folder / "node-red"))
+        found["node-red 5.0 with the guard"] = Proxy("node-red", red.port, red.pid)
         yield found, device
 
 
