@@ -13,11 +13,12 @@ _RENDER = "engines/haproxy/render.py"
 # What all generated requests and vectors have in common: they compare with decide, and one program is enough
 _ASKED = "integration/gateway/test_gateway_generated.py", "2.6"
 _VECTORS = "integration/gateway/test_gateway_vectors.py", "2.6"
+_ATTACKS = "integration/gateway/test_gateway_attacks.py"
+_CERTIFICATES = "integration/gateway/test_gateway_attacks_certificates.py"
 _RESUMPTION = "integration/gateway/test_gateway_attacks_resumption.py"
 _OPEN = "integration/gateway/test_gateway_attacks_open.py"
 _IDENTITY = "integration/gateway/test_gateway_attacks_identity.py"
 _ORIGINS = "integration/gateway/test_gateway_attacks_origins.py"
-_LIVE = "integration/gateway/test_gateway_live.py"
 
 FAULTS = [
     Fault(check, file, old, new, f"{place} {words}")
@@ -58,8 +59,9 @@ FAULTS = [
         ("HAProxy: not after its end", _QUESTIONS, '    yield why("expired", "{ var(sess.row),field(2,|),sub(sess.now) lt 0 }")\n', "", _ASKED),
         ("HAProxy: what changed is asked anew", _QUESTIONS, "if trusted or !same_version or !begun or !lasts", "if trusted or !begun or !lasts", (_OPEN, "what_is_open_ends and 2.6")),
         ("HAProxy: an end that comes is noticed", _QUESTIONS, "!same_version or !begun or !lasts", "!same_version or !begun", (_OPEN, "anybody_who_cuts and 2.6")),
-        ("HAProxy: nothing beyond the handshake", _QUESTIONS, '    yield f"tcp-request session reject if {turned_away}"\n', "", _ASKED),
-        ("HAProxy: strangers on an open port", _QUESTIONS, '"!is_device no_grant by_open_port", *silent', "*silent,", _ASKED),
+        ("HAProxy: nothing beyond the handshake", _QUESTIONS, '    yield f"tcp-request session reject if {turned_away}"\n', "", (_CERTIFICATES, "get_to_ask and 2.6")),
+        ("HAProxy: strangers on an open port", _QUESTIONS, '"!is_device no_grant by_open_port", *silent', "*silent,", (_CERTIFICATES, "get_to_ask and 2.6")),
+        ("HAProxy: an old worker refuses", _QUESTIONS, '    yield f"http-request reject if {stale}"\n', "", (_ATTACKS, "old_tables and 2.6")),
         ("HAProxy: who is not let in goes elsewhere", _QUESTIONS, '    yield f"use_backend {REFUSED} if !allowed"\n', "", _VECTORS),
         ("HAProxy: whom a proxy speaks for", _QUESTIONS, '"req.hdr(x-forwarded-for,-1)", "trusted"', '"req.hdr(x-forwarded-for,-1)", ""', _ASKED),
         ("HAProxy: a rule that names networks", _COMPILE, "if not rule.networks or not names.isdisjoint(rule.networks)", "if True", _VECTORS),

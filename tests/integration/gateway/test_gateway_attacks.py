@@ -44,6 +44,7 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "attacks: test_3_a_bad_file_at_the_start",
             "attacks: test_3_a_bad_file_while_it_runs",
+            "attacks: test_3_old_tables_let_nobody_in",
             "recovery: test_garbage_leaves_the_old_snapshot_in_force",
             "recovery: test_no_good_snapshot_at_the_start_refuses_everybody",
             "recovery: test_a_bad_certificate_stands_in_the_way_of_nothing",
@@ -62,6 +63,7 @@ COVERED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "attacks_certificates: test_5_a_bad_certificate_gets_nothing",
             "attacks_certificates: test_5_a_bad_certificate_is_told_why",
             "attacks_certificates: test_5_a_bad_certificate_is_no_better_than_none",
+            "attacks_certificates: test_5_strangers_do_not_get_to_ask",
             "attacks_certificates: test_5_no_renegotiation",
         ),
     ),
@@ -232,6 +234,24 @@ def test_3_a_bad_file_while_it_runs(live: Live, name: str, spoil: Callable[[Path
     live.revoke(device)
     assert reason(request(live.port, "GET", "/hello", device)) == "unknown-certificate"
     assert reason(request(live.port, "GET", "/hello", live.admin)) == "ok"
+
+
+def test_3_old_tables_let_nobody_in(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is told so, because its tables are not the newest, refuses its owner as well."""
+    write = house.write
+
+    def stale(*, log_fd: int) -> None:
+        write(log_fd=log_fd)
+        state = house.folder / "state.map"
+        state.write_bytes(state.read_bytes().replace(b"stale 0", b"stale 1"))
+
+    house.ruled()
+    assert reason(request(house.port, "GET", "/hello", house.admin)) == "ok"
+    monkeypatch.setattr(house, "write", stale)
+    house.ruled()
+    assert gets_nothing(house.port, "GET", "/hello", house.admin)
+    assert gets_nothing(house.port, "GET", "/hello")
+    assert house.reached == []
 
 
 # --- 9 around the gateway ----------------------------------------------------------------------------------------

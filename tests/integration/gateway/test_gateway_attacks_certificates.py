@@ -15,6 +15,7 @@ from tests.integration.guard.test_guard_certificates import CASES, Chained
 from tests.integration.guard.test_guard_certificates import revoked as withdrawn
 from tests.support.clients import Connection, Refused, request
 from tests.support.http2 import Http2
+from tests.support.nodered import free_port
 from tests.support.site import Device
 
 from redlatch.pki.authority import Authority
@@ -191,6 +192,23 @@ def test_5_a_bad_certificate_is_no_better_than_none(house: House, make: Callable
         assert reason(connection.request("GET", "/flows")) == why
     assert b"\r\nx-redlatch-user: anyone\r\n" in house.upstream.seen[0]
     assert b"\r\nx-redlatch-device:" not in house.upstream.seen[0]
+
+
+def test_5_strangers_do_not_get_to_ask(house: House) -> None:
+    """Strict, and on an open port whatever the mode: their connection ends with the handshake, before any request.
+    Where a rule speaks of them it stays.
+    """
+    for mode, rule, stays in (("strict", None, False), ("strict", WEBHOOK, True), ("explain", None, True)):
+        house.ruled(*([rule] if rule else []), mode=mode)
+        with Connection(house.port) as connection:
+            assert connection.is_closed(1 if stays else 10) is not stays
+        with Connection(house.port, house.admin) as connection:
+            assert not connection.is_closed(0.2)
+    port = free_port()
+    for rule, stays in ((None, False), (WEBHOOK, True)):
+        house.ruled(*([rule] if rule else []), open_port=port)
+        with Connection(port) as connection:
+            assert connection.is_closed(1 if stays else 10) is not stays
 
 
 def test_5_a_chain_of_an_own_device(house: House) -> None:
