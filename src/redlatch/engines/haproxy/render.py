@@ -80,6 +80,7 @@ def _defaults(places: Places) -> list[str]:
         "defaults",
         "    mode http",
         "    log global",
+        "    option dontlognull",  # who is turned away after the handshake is a knock, and no bad handshake
         "    option logasap",  # a websocket is told when it opens, so that it can be found and cut
         "    option http-restrict-req-hdr-names delete",  # x_redlatch_user is the same to some programs
         "    retries 2",
