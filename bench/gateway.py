@@ -238,7 +238,7 @@ def paced(port: int, device: Device, rate: int, seconds: float) -> list[float]:
         for number in range(int(rate * seconds)):
             due = begin + number / rate
             while (left := due - time.perf_counter()) > 0:
-                time.sleep(left)
+                time.sleep(left)  # at a fixed rate
             connection.send(line)
             assert connection.response().status == 200
             times.append((time.perf_counter() - due) * 1000)

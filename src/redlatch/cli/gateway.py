@@ -12,7 +12,7 @@ import click
 from redlatch.cli.device import print_force
 from redlatch.cli.framework import PATH, LazyGroup, command
 from redlatch.cli.session import Session
-from redlatch.errors import NotSetUp, PassphraseNeeded
+from redlatch.errors import NotSetUp
 from redlatch.policy.model import MODES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def up(session: Session, *, no_passphrase: bool, yes: bool, **told: Any) -> int:
         session.confirm("Do this?", yes=yes)
     protect = not session.settings.system and not no_passphrase
     if protect and plan.first_time:
-        _passphrase_first(session)
+        session.new_passphrase()  # before anything is made: nobody shall be left with half a site
     site, done = bootstrap.put_gateway_up(
         plan, actor=session.actor, passphrase=session.passphrase, protect=protect
     )
@@ -118,18 +118,6 @@ def up(session: Session, *, no_passphrase: bool, yes: bool, **told: Any) -> int:
         out.line(f"Node-RED listens on loopback only from its next start on: {done.restart}", style="warn")
     _say_locked(session, stands)
     return 0 if stands.locked else 1
-
-
-def _passphrase_first(session: Session) -> None:
-    """Before anything is made: somebody who cannot type one shall not be left with half a site."""
-    try:
-        session.new_passphrase()
-    except PassphraseNeeded as error:
-        raise PassphraseNeeded(
-            error.message,
-            hint="name a file that holds it in REDLATCH_PASSPHRASE_FILE, or say --no-passphrase to leave the "
-            "CA keys unencrypted",
-        ) from None
 
 
 def _show_plan(session: Session, plan: Plan) -> None:

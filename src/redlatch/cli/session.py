@@ -85,17 +85,21 @@ class Session:
         if self._passphrase is None:
             found = passphrase_from_file()
             if found is None:
-                found = self._ask("A passphrase for the CA keys (you need it to add devices)")
-                if self._ask("The same passphrase again") != found:
+                way_out = (
+                    f"name a file that holds it in {PASSPHRASE_FILE}, or say --no-passphrase to leave the CA keys "
+                    "unencrypted"
+                )
+                found = self._ask("A passphrase for the CA keys (you need it to add devices)", way_out)
+                if self._ask("The same passphrase again", way_out) != found:
                     raise InvalidInput("the two passphrases differ", hint="run the command again")
             self._passphrase = found
         return self._passphrase
 
-    def _ask(self, question: str) -> bytes:
+    def _ask(self, question: str, way_out: str = "") -> bytes:
         if not self.interactive:
             raise PassphraseNeeded(
                 "the CA keys need a passphrase, and nobody can be asked for it here",
-                hint=f"run it on a terminal, or name a file that holds it in {PASSPHRASE_FILE}",
+                hint=way_out or f"run it on a terminal, or name a file that holds it in {PASSPHRASE_FILE}",
             )
         import click
 

@@ -14,7 +14,7 @@ from redlatch.cli.device import print_force
 from redlatch.cli.framework import PATH, command
 from redlatch.cli.output import Output
 from redlatch.cli.session import Session
-from redlatch.errors import EngineError, PassphraseNeeded
+from redlatch.errors import EngineError
 from redlatch.policy.model import MODES
 
 if TYPE_CHECKING:
@@ -95,25 +95,13 @@ def up(
         session.confirm("Do this?", yes=yes)
     protect = not session.settings.system and not no_passphrase
     if protect and plan.first_time:
-        _passphrase_first(session)
+        session.new_passphrase()  # before anything is made: nobody shall be left with half a site
     site = bootstrap.prepare_site(plan, actor=session.actor, passphrase=session.passphrase, protect=protect)
     came_in = None
     if not yes and session.interactive and not plan.inspection.locked_inside:
         came_in = _see_a_device(session, site, Listen(listen))
     locked = setup.lock(site, plan)
     _report(session, site, plan, locked, came_in)
-
-
-def _passphrase_first(session: Session) -> None:
-    """Before anything is made: somebody who cannot type one shall not be left with half a site."""
-    try:
-        session.new_passphrase()
-    except PassphraseNeeded as error:
-        raise PassphraseNeeded(
-            error.message,
-            hint="name a file that holds it in REDLATCH_PASSPHRASE_FILE, or say --no-passphrase to leave the "
-            "CA keys unencrypted",
-        ) from None
 
 
 def _show_plan(out: Output, plan: Plan) -> None:

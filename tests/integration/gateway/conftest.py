@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.gateway.house import House, Live
-from tests.support.haproxy import PROGRAMS, Counting
+from tests.integration.gateway.judge import Judge
+from tests.support.haproxy import PROGRAMS, Counting, Door
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    upstream = Counting()
+    with Door(request.param, tmp_path_factory.mktemp(f"judge-{request.param}"), upstream.port) as door:
+        door.upstream = upstream
+        yield Judge(door)
+    upstream.close()
 
 
 @pytest.fixture(scope="session", params=PROGRAMS)

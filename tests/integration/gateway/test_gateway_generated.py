@@ -6,7 +6,6 @@ REDLATCH_GENERATED=N asks N per HAProxy instead of 5,000; REDLATCH_GENERATED_SEE
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
@@ -22,20 +21,10 @@ from tests.integration.guard.test_guard_generated import (
     WANTED,
     clients,
 )
-from tests.support.haproxy import PROGRAMS, Counting, Door
 from tests.support.nodered import free_port
 from tests.support.requests import snapshot_fields, some, wire
 
 from redlatch.policy.model import ROLES
-
-
-@pytest.fixture(scope="module", params=PROGRAMS)
-def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
-    upstream = Counting()
-    with Door(request.param, tmp_path_factory.mktemp(f"haproxy-{request.param}"), upstream.port) as door:
-        door.upstream = upstream
-        yield Judge(door)
-    upstream.close()
 
 
 def test_haproxy_and_decide_agree(judge: Judge) -> None:

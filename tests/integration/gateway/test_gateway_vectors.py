@@ -6,7 +6,6 @@ As tests/integration/guard/test_guard_vectors.py asks the guard.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from tests.integration.gateway.judge import Judge, as_haproxy
@@ -19,21 +18,11 @@ from tests.integration.guard.test_guard_vectors import (
     raw_of,
     translated,
 )
-from tests.support.haproxy import PROGRAMS, Counting, Door
 from tests.support.nodered import free_port
 from tests.support.requests import facts_of
 
 from redlatch.policy.decide import decide
 from redlatch.policy.model import Snapshot
-
-
-@pytest.fixture(scope="module", params=PROGRAMS)
-def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
-    upstream = Counting()
-    with Door(request.param, tmp_path_factory.mktemp(f"vectors-{request.param}"), upstream.port) as door:
-        door.upstream = upstream
-        yield Judge(door)
-    upstream.close()
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class Daemon:
             if time.monotonic() > deadline:
                 self.stop()
                 raise EngineError(f"haproxy is not ready within {seconds:.0f} s: {self.words()}")
-            time.sleep(0.005)
+            time.sleep(0.005)  # a start takes some 60 ms, and nothing tells when it is over
 
     def reload(self) -> Processes:
         """Has it read the current folder; see Runtime.reload."""
