@@ -21,7 +21,7 @@ from redlatch.store.problems import damaged, in_words
 from redlatch.store.reading import Reader
 from redlatch.store.writing import Transaction
 
-VERSIONS = ("0001", "0002", "0003")  # of the schema, oldest first; a test holds them to the migrations
+VERSIONS = ("0001", "0002", "0003", "0004")  # of the schema, oldest first; a test holds them to the migrations
 
 # Kept in the file; said again on opening, for a copy restored from a dump. Not before it is known to be a store.
 WAL = "PRAGMA journal_mode = WAL"

@@ -254,7 +254,8 @@ def _site(row: Any) -> Site:
 
 
 def _authority(row: Any) -> AuthorityRow:
-    return AuthorityRow(row[0], row[1], row[2], row[3], when(row[4]), maybe_when(row[5]))
+    made, ended = when(row[4]), maybe_when(row[5])
+    return AuthorityRow(row[0], row[1], row[2], row[3], made, ended, bytes(row[6] or b""), bool(row[7]))
 
 
 def _device(row: Any) -> Device:

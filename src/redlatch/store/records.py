@@ -20,7 +20,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityRow:
-    """A certificate authority: `kind` is "server" or "device", `certificate` its DER, `key_file` the key's."""
+    """A certificate authority: `kind` is "server" or "device", `certificate` its DER, `key_file` the key's name
+    (empty: the key is not here). `chain` is the PEM of what stands above it, its issuer first, its root last
+    (empty: it is its own root). Of those that may sign (`signing`) the newest one does.
+    """
 
     id: int
     kind: str
@@ -28,6 +31,8 @@ class AuthorityRow:
     key_file: str
     created_at: datetime
     retired_at: datetime | None
+    chain: bytes = b""
+    signing: bool = True
 
 
 @dataclass(frozen=True, slots=True)

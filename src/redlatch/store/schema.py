@@ -56,9 +56,13 @@ authorities = Table(
     Column("id", Integer, primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("certificate", LargeBinary, nullable=False),
-    Column("key_file", Text, nullable=False),
+    Column("key_file", Text, nullable=False),  # empty: its key is not here
     Column("created_at", BigInteger, nullable=False),
     Column("retired_at", BigInteger),
+    # Certificates above it as PEM, its issuer first; null: it is its own root.
+    Column("chain", LargeBinary),
+    # Whether new certificates may come from it; of those that may, the newest signs.
+    Column("signing", Boolean, nullable=False, server_default=text("true")),
 )
 
 # Without SQLite's row number: one page less to write for each device (https://sqlite.org/withoutrowid.html).
@@ -145,6 +149,20 @@ notices = Table(
     Column("fingerprint", String(64), primary_key=True),
     Column("days", Integer, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False),
+)
+
+# At most one: a change that is taken back at `until` unless somebody keeps it. `before` is the file of rules that
+# stood before it (operations.exchange), `connection` names the connection or process that made it.
+trial = Table(
+    "trial",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one"), primary_key=True, autoincrement=False),
+    Column("before", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("connection", Text, nullable=False),
 )
 
 roles = Table("roles", metadata, Column("name", Text, primary_key=True), Column("base", Text, nullable=False))

@@ -25,11 +25,11 @@ HEAD = "SELECT uuid, audit_seq, audit_hash FROM site WHERE id = 1"
 ADD_EVENT = "INSERT INTO audit (seq, at, actor, kind, data, hash) VALUES (:seq, :at, :actor, :kind, :data, :hash)"
 EVENTS = "SELECT seq, at, actor, kind, data, hash FROM audit WHERE seq > :after ORDER BY seq"
 
-_AUTHORITY = "SELECT id, kind, certificate, key_file, created_at, retired_at FROM authorities"
+_AUTHORITY = "SELECT id, kind, certificate, key_file, created_at, retired_at, chain, signing FROM authorities"
 AUTHORITIES = f"{_AUTHORITY} WHERE kind = :kind ORDER BY id"
 ADD_AUTHORITY = (
-    "INSERT INTO authorities (kind, certificate, key_file, created_at)"
-    " VALUES (:kind, :certificate, :key_file, :created_at) RETURNING id"
+    "INSERT INTO authorities (kind, certificate, key_file, created_at, chain, signing)"
+    " VALUES (:kind, :certificate, :key_file, :created_at, :chain, :signing) RETURNING id"
 )
 RETIRE_AUTHORITY = "UPDATE authorities SET retired_at = :at WHERE id = :id AND retired_at IS NULL"
 

@@ -69,14 +69,23 @@ class Transaction(Reader):
         self._change("set_config", sql.SET_CONFIG, {"config": canonical_json(config)})
         self.touch()
 
-    def add_authority(self, kind: str, *, certificate: bytes, key_file: str) -> AuthorityRow:
-        """Adds an authority of `kind` ("server" or "device") by its DER and the name of its key file."""
+    def add_authority(
+        self, kind: str, *, certificate: bytes, key_file: str, chain: bytes = b"", signing: bool = True
+    ) -> AuthorityRow:
+        """Adds an authority of `kind` ("server" or "device"); what the rest means stands at AuthorityRow."""
         row = self._change(
             "add_authority",
             sql.ADD_AUTHORITY,
-            {"kind": kind, "certificate": certificate, "key_file": key_file, "created_at": _unix(self.now)},
+            {
+                "kind": kind,
+                "certificate": certificate,
+                "key_file": key_file,
+                "created_at": _unix(self.now),
+                "chain": chain or None,
+                "signing": signing,
+            },
         ).fetchone()
-        return AuthorityRow(row[0], kind, certificate, key_file, self.now, None)
+        return AuthorityRow(row[0], kind, certificate, key_file, self.now, None, chain, signing)
 
     def retire_authority(self, authority_id: int, at: datetime) -> None:
         """Takes an authority out of use. NotFound when there is none in use by that number."""

@@ -260,6 +260,9 @@ def test_entries_cost_no_more_when_many_are_revoked(store: Store) -> None:
     assert with_revoked <= steps() * 2
 
 
+OLD_AUTHORITY = (
+    "INSERT INTO authorities (kind, certificate, key_file, created_at) VALUES ('device', x'00', 'x', 1)"
+)
 OLD_DEVICE = (
     "INSERT INTO devices (id, name, name_key, role, user_slug, created_at)"
     " VALUES ('d1', 'phone', 'phone', 'viewer', 'phone', 1)"
@@ -284,9 +287,7 @@ def test_a_store_of_the_first_version_is_upgraded_with_what_it_holds(tmp_path: P
     engine.dispose()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute(statements.NEW_SITE, {"uuid": SITE, "created_at": 1, "audit_hash": genesis(SITE)})
-        raw.execute(
-            statements.ADD_AUTHORITY, {"kind": "device", "certificate": b"", "key_file": "x", "created_at": 1}
-        ).fetchall()
+        raw.execute(OLD_AUTHORITY)
         raw.execute(OLD_DEVICE)
         raw.execute(OLD_CERTIFICATE)
     with Store.open(path) as store:
