@@ -18,6 +18,7 @@ COMMANDS = {
     "up": ("redlatch.cli.up:up", "lock a Node-RED: only devices with a key get in"),
     "down": ("redlatch.cli.down:down", "take the lock off again"),
     "status": ("redlatch.cli.status:status", "show whether it is locked, and what needs attention"),
+    "check": ("redlatch.cli.check:check", "find what is wrong, what it means and what to do"),
     "gateway": ("redlatch.cli.gateway:gateway", "put HAProxy in front of Node-RED, with the same lock"),
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
     "serve": ("redlatch.cli.serve:serve", "serve the console, and the pages by which devices get keys"),
@@ -44,7 +45,7 @@ COMMANDS = {
 _HELP = """Give each of your devices a key to your Node-RED; nobody else gets in.
 
 \b
-Exit codes: 0 done, 1 it failed, 2 the call itself is at fault, 130 interrupted.
+Exit codes: 0 done, 1 it failed, 2 the call itself is at fault, 3 `check` found something, 130 interrupted.
 """
 _EXAMPLES = (
     "sudo redlatch up",

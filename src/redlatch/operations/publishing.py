@@ -259,14 +259,22 @@ def _network_files(
 def is_whole(settings: Settings) -> bool:
     """Whether the published snapshot has all of its parts. Reads all of them."""
     found = publish.published_head(settings)
+    if found is None or parts_in_use(settings) is None:
+        return False
+    return all(publish.read_part(settings, key) is not None for key in found["networks"].values())
+
+
+def parts_in_use(settings: Settings) -> set[str] | None:
+    """The names of all parts of the published snapshot; None where it, or some part of the list of devices, is
+    missing or garbled.
+    """
+    found = publish.published_head(settings)
     if found is None:
-        return False
-    read = partial(publish.read_part, settings)
+        return None
     try:
-        reachable(found["devices"], read)
+        return {*reachable(found["devices"], partial(publish.read_part, settings)), *found["networks"].values()}
     except InvalidInput:
-        return False
-    return all(read(key) is not None for key in found["networks"].values())
+        return None
 
 
 def _await(engine: Engine, version: int, expected: str, deadline: float) -> Force:

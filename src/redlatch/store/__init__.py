@@ -2,6 +2,7 @@
 
     with Store.create(path, site_uuid=..., now=..., owner=None) as store: ...   # Conflict when there is one
     with Store.open(path, patience=5.0) as store:                # NotSetUp, StoreTooNew, StoreError, Busy
+        store.damages() -> lines of SQLite's, [] when the file is whole
         with store.read() as r: ...                              # consistent; inside a write, that write's view
         with store.write(actor, now) as tx: ...                  # one durable commit, or nothing
 
@@ -46,7 +47,7 @@ Times are aware UTC datetimes in whole seconds.
 
 from __future__ import annotations
 
-from redlatch.store.database import Store
+from redlatch.store.database import Shut, Store
 from redlatch.store.reading import Reader
 from redlatch.store.records import (
     ActiveCertificate,
@@ -71,6 +72,7 @@ __all__ = [
     "Listed",
     "NetworkRow",
     "Reader",
+    "Shut",
     "Site",
     "Store",
     "Transaction",
