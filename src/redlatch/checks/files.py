@@ -15,6 +15,8 @@ from redlatch.engines.nodered import dropin, publish
 from redlatch.errors import StoreError
 from redlatch.operations import layout, places
 
+#: Where the code that runs now lies, and the Python that runs it.
+PROGRAM: Final = (Path(__file__).parents[1], Path(sys.prefix) / "bin")
 _OTHERS: Final = stat.S_IRWXO
 _LOOSE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -45,7 +47,7 @@ def _more(state: os.stat_result, wanted: places.Wanted) -> int:
 
 
 def _open(scene: Scene) -> Iterator[Found]:
-    mend = _mend(scene)
+    mend = mending(scene)
     for path, wanted in _expected(scene):
         state = _state(path)
         if state is None or not _is_plain(state):
@@ -73,7 +75,7 @@ def _foreign(state: os.stat_result, wanted: places.Wanted) -> str:
 
 def _shut(scene: Scene) -> Iterator[Found]:
     """Too little: who has to use it cannot."""
-    mend = _mend(scene)
+    mend = mending(scene)
     for path, wanted in _expected(scene):
         state = _state(path)
         if state is None or not _is_plain(state) or _foreign(state, wanted):
@@ -92,7 +94,7 @@ def _shut(scene: Scene) -> Iterator[Found]:
             )
 
 
-def _mend(scene: Scene) -> Callable[[], object] | None:
+def mending(scene: Scene) -> Callable[[], object] | None:
     """Brings all of it to what it should be; None for who may not."""
     settings = scene.site.settings
     if settings.system and os.geteuid() != 0:
@@ -155,10 +157,9 @@ def _to_root(path: Path) -> None:
 def _program(scene: Scene) -> Iterator[Found]:
     if not scene.site.settings.system:
         return
-    code = Path(__file__).parents[1]
-    for place in {code, Path(sys.prefix) / "bin"}:
-        for folder in publish.untrusted_ancestors(place.resolve()):
-            yield Found(f"{folder} can be changed by others than root", str(folder), f"ls -ld {folder}")
+    found = {one for place in PROGRAM for one in publish.untrusted_ancestors(place.resolve())}
+    for folder in sorted(found):
+        yield Found(f"{folder} can be changed by others than root", str(folder), f"ls -ld {folder}")
 
 
 def _backups(scene: Scene) -> Iterator[Found]:

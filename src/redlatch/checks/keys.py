@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from redlatch.checks import files
 from redlatch.checks.model import Check, Found, Scene, Severity, Unknown
 from redlatch.engines.nodered import users
 from redlatch.engines.nodered.users import User
@@ -96,7 +97,7 @@ def _reach(scene: Scene) -> Iterator[Found]:
         if os.geteuid() not in (0, user.uid):
             raise Unknown(f"only root can try it as the user {user.name}")
         for path in users.reachable(user, secret):
-            yield Found(f"the user {user.name} can read or write {path}", path)
+            yield Found(f"the user {user.name} can read or write {path}", path, fix=files.mending(scene))
 
 
 def _same_user(scene: Scene) -> Iterator[Found]:
@@ -120,10 +121,13 @@ def _same_user(scene: Scene) -> Iterator[Found]:
 
 def _root(scene: Scene) -> Iterator[Found]:
     seen: set[int] = set()
-    for _, user in _engines(scene):
+    for engine, user in _engines(scene):
         if user.uid in seen:
             continue
         seen.add(user.uid)
+        if engine.is_gateway and user.uid == 0:
+            yield Found("the gateway runs as root", user.name, "sudo redlatch gateway up")
+            continue
         for words in users.root_powers(user):
             text, _, remedy = words.partition(". ")
             yield Found(text, user.name, remedy)
@@ -180,7 +184,7 @@ CHECKS: tuple[Check, ...] = (
         "for anybody, at home and in secret.",
         "redlatch check --fix",
         _reach,
-        ("flows-are-root", "file-open"),
+        ("store-unusable", "flows-are-root"),
     ),
     Check(
         "keys-unprotected",

@@ -33,10 +33,10 @@ class Program:
         return re.split(r"[-+~]", self.name)[0]
 
 
-def find(path: Path | None = None, *, environ: Mapping[str, str] = os.environ, places: str = PLACES) -> Program:
+def find(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Program:
     """The HAProxy at `path`, or the one that is installed. EngineError: there is none, or it is too old."""
     if path is None:
-        found = shutil.which("haproxy", path=f"{environ.get('PATH', '')}:{places}")
+        found = shutil.which("haproxy", path=f"{environ.get('PATH', '')}:{PLACES}")
         if found is None:
             raise EngineError("there is no haproxy on this machine", hint=_HINT)
         path = Path(found)
