@@ -14,4 +14,6 @@ CHECKS: tuple[Check, ...] = (
     *enforcement.CHECKS,
     *service.CHECKS,
 )
+#: Codes of those that knock at the door, which takes a while.
+OUTSIDE: frozenset[str] = frozenset()
 BY_CODE = {check.code: check for check in CHECKS}

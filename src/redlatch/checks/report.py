@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from redlatch.checks.model import Severity
 from redlatch.checks.run import Report
 from redlatch.files import own_user, read_own, write_atomic
+from redlatch.operations.site import Notify
 from redlatch.settings import Settings
 
 _FORMAT = 1
@@ -46,7 +47,8 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A report as it is kept: findings, the worst first; (title, why) of what could not be looked at; how many
-    findings are hidden by their cause. `told` is what the operator was told of and not yet told is over.
+    findings are hidden by their cause. `told` is what the operator was told of and not yet told is over, `notify`
+    who that was: a store that cannot be read does not say.
     """
 
     at: datetime
@@ -54,6 +56,7 @@ class Kept:
     unknown: tuple[tuple[str, str], ...] = ()
     hidden: int = 0
     told: frozenset[Key] = field(default_factory=frozenset)
+    notify: Notify = field(default_factory=Notify)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,13 @@ class News:
 
 
 def kept(report: Report, before: Kept | None, at: datetime) -> Kept:
-    """The report to keep, with the ages and what was told of the one before it."""
+    """The report to keep, with the ages and what was told of the one before it, and what that one found where this
+    one did not look.
+    """
     since = {one.key: one.since for one in before.findings} if before is not None else {}
-    return Kept(
-        at=at,
-        findings=tuple(
+    others = [one for one in before.findings if one.code not in report.looked] if before is not None else []
+    found = [
+        *(
             Line(
                 code=one.check.code,
                 severity=WORDS[one.check.severity],
@@ -85,6 +90,12 @@ def kept(report: Report, before: Kept | None, at: datetime) -> Kept:
             )
             for one in report.findings
         ),
+        *others,
+    ]
+    order = list(WORDS.values())
+    return Kept(
+        at=at,
+        findings=tuple(sorted(found, key=lambda one: order.index(one.severity))),
         unknown=tuple((one.check.title, one.why) for one in report.unknown),
         hidden=sum(one.count for one in report.hidden),
         told=before.told if before is not None else frozenset(),
@@ -100,7 +111,7 @@ def news(report: Report, now: Kept) -> News:
     blind = {one.check.code for one in report.unknown} | {one.check.code for one in report.hidden}
     looked = set(report.looked) - blind
     return News(
-        new=tuple(one for one in counts if one.key not in now.told),
+        new=tuple(one for one in counts if one.key not in now.told and one.code in report.looked),
         over=tuple(sorted(key for key in now.told - present if key[0] in looked)),
     )
 
@@ -108,7 +119,12 @@ def news(report: Report, now: Kept) -> News:
 def told(now: Kept, heard: News) -> Kept:
     """The report once the operator has heard this."""
     known = (now.told - frozenset(heard.over)) | frozenset(one.key for one in heard.new)
-    return Kept(now.at, now.findings, now.unknown, now.hidden, known)
+    return replace(now, told=known)
+
+
+def telling(now: Kept, notify: Notify) -> Kept:
+    """The report with who is told."""
+    return replace(now, notify=notify)
 
 
 def save(settings: Settings, one: Kept) -> None:
@@ -124,6 +140,7 @@ def save(settings: Settings, one: Kept) -> None:
         "unknown": one.unknown,
         "hidden": one.hidden,
         "told": sorted(one.told),
+        "notify": asdict(one.notify),
     }
     data = json.dumps(document, ensure_ascii=True).encode("ascii") + b"\n"
     write_atomic(settings.last_check, data, mode=0o600, owner=own_user(settings))
@@ -141,6 +158,7 @@ def load(settings: Settings) -> Kept | None:
             unknown=tuple(_pair(one) for one in raw["unknown"]),
             hidden=int(raw["hidden"]),
             told=frozenset(_pair(one) for one in raw["told"]),
+            notify=Notify(**raw["notify"]),
         )
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
@@ -152,6 +170,8 @@ def _when(value: Any) -> datetime:
 
 def _line(raw: Mapping[str, Any]) -> Line:
     texts = {name: str(raw[name]) for name in Line.__slots__ if name != "since"}
+    if texts["severity"] not in WORDS.values():
+        raise ValueError("there is no such severity")
     return Line(**texts, since=_when(raw["since"]))
 
 

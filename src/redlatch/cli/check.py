@@ -15,11 +15,16 @@ from redlatch.errors import UsageError
 
 if TYPE_CHECKING:
     from redlatch.checks.model import Check, Scene
+    from redlatch.checks.report import News
     from redlatch.checks.run import Finding, Mended, Report
 
 FOUND = 3  # the exit code when something is wrong
 _STYLES = {"open": "bad", "broken": "bad", "weak": "warn", "note": ""}
 _WIDTH = 100
+_CRON = {
+    True: "This line does it, in the table that crontab -e opens:",
+    False: "Where cron does it, take this line out of the table that crontab -e opens:",
+}
 
 
 @command(
@@ -31,11 +36,26 @@ _WIDTH = 100
     "sudo redlatch check --watch on",
 )
 @click.option("--only", multiple=True, metavar="CODE", help="Look at this only; repeatable.")
+@click.option("--inside", is_flag=True, help="Look at this machine only; do not knock at the door.")
 @click.option("--fix", "mend", is_flag=True, help="Put right what can be put right safely; asks first.")
-@click.option("--yes", is_flag=True, help="With --fix: do not ask.")
+@click.option("--yes", is_flag=True, help="With --fix and --watch: do not ask.")
 @click.option("--list", "listing", is_flag=True, help="Show all checks: codes, meanings, remedies.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit code says whether something is wrong.")
-def check(session: Session, only: tuple[str, ...], mend: bool, yes: bool, listing: bool, quiet: bool) -> int:
+@click.option(
+    "--notify", "tell", is_flag=True, help="Tell whom `redlatch notify` names what is new and what is over."
+)
+@click.option("--watch", type=click.Choice(["on", "off"]), help="Have a timer check every six hours, and tell.")
+def check(
+    session: Session,
+    only: tuple[str, ...],
+    inside: bool,
+    mend: bool,
+    yes: bool,
+    listing: bool,
+    quiet: bool,
+    tell: bool,
+    watch: str | None,
+) -> int:
     """Find out what is wrong, and say what it means and what to do.
 
     Changes nothing, but with --fix. An effect is not shown while its cause is there: mend the cause and look
@@ -44,11 +64,16 @@ def check(session: Session, only: tuple[str, ...], mend: bool, yes: bool, listin
     from redlatch.checks import registry
     from redlatch.checks import run as runner
 
+    if tell and only:
+        raise UsageError("--notify goes with all checks", hint="leave --only out")
+    if watch is not None:
+        _watch(session, watch == "on", yes=yes)
+        return 0
+    checks = [one for one in _chosen(only) if not (inside and one.code in registry.OUTSIDE)]
     if listing:
-        _list(session, _chosen(only))
+        _list(session, checks)
         return 0
     scene = _scene(session)
-    checks = _chosen(only) if only else registry.CHECKS
     report = runner.run(checks, scene)
     mended: tuple[Mended, ...] = ()
     fixable = runner.fixable(report)
@@ -56,10 +81,10 @@ def check(session: Session, only: tuple[str, ...], mend: bool, yes: bool, listin
         _announce(session, fixable)
         session.confirm("Go on?", yes=yes)
         mended = runner.fix(fixable, scene)
-        report = runner.run(checks, _scene(session))
-    if not only:
-        _keep(session, report)
-    session.out.document(_document(report, mended))
+        scene = _scene(session)
+        report = runner.run(checks, scene)
+    told = None if only else _keep(session, scene, report, tell=tell)
+    session.out.document(_document(report, mended, told))
     if not quiet:
         _show(session, report)
         _tell_mended(session, mended, asked=mend)
@@ -83,17 +108,41 @@ def _scene(session: Session) -> Scene:
     return Scene(bootstrap.site_to_check(session.settings, actor=session.actor), os.environ)
 
 
-def _keep(session: Session, report: Report) -> None:
-    """For the console. Who may not write there has looked all the same."""
-    from redlatch import bootstrap
-    from redlatch.checks import report as reports
+def _keep(session: Session, scene: Scene, report: Report, *, tell: bool) -> News | None:
+    """For the console, and to tell of it. Who may not write there has looked all the same."""
+    from redlatch.checks import telling
     from redlatch.errors import FileProblem
 
-    now = reports.kept(report, reports.load(session.settings), bootstrap.now())
     try:
-        reports.save(session.settings, now)
+        return telling.keep(scene.site, report, tell=tell)
     except FileProblem as error:
+        if tell:
+            raise
         session.out.warning(f"the report was not kept: {error.message}")
+    return None
+
+
+def _watch(session: Session, on: bool, *, yes: bool) -> None:
+    """Puts the timer there or takes it away; where systemd cannot run it, says what cron has to."""
+    from redlatch.checks import timer
+
+    out, settings = session.out, session.settings
+    session.site()  # NotSetUp: there is nothing to watch
+    if not timer.is_possible(settings):
+        line = timer.cron_line(settings)
+        out.document({"watch": None, "changed": False, "cron": line})
+        out.line("No timer of systemd's can do this here. " + _CRON[on])
+        out.line(line, indent=2)
+        return
+    what = "write and start" if on else "stop and remove"
+    out.line(f"This will {what} {timer.TIMER} and {timer.SERVICE} in /etc/systemd/system.")
+    session.confirm("Go on?", yes=yes)
+    changed = timer.put_on(settings) if on else timer.take_off()
+    out.document({"watch": "on" if on else "off", "changed": changed, "cron": None})
+    if on:
+        out.line("redlatch looks every six hours, and tells whom redlatch notify names what is new.", style="good")
+    else:
+        out.line("Nothing looks by itself any more.")
 
 
 # --- what a person gets to see
@@ -189,7 +238,7 @@ def _list(session: Session, checks: Sequence[Check]) -> None:
             _block(session, f"not shown while one of these is there: {', '.join(one.depends_on)}")
 
 
-def _document(report: Report, mended: Sequence[Mended]) -> dict[str, Any]:
+def _document(report: Report, mended: Sequence[Mended], told: News | None) -> dict[str, Any]:
     from redlatch.checks.report import WORDS
 
     return {
@@ -214,4 +263,8 @@ def _document(report: Report, mended: Sequence[Mended]) -> dict[str, Any]:
             {"code": one.finding.check.code, "subject": one.finding.found.subject, "why": one.why}
             for one in mended
         ],
+        "told": {
+            "new": [{"code": one.code, "subject": one.subject} for one in (told.new if told else ())],
+            "over": [{"code": code, "subject": subject} for code, subject in (told.over if told else ())],
+        },
     }
