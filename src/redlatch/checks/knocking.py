@@ -127,7 +127,7 @@ def ask(place: Place, who: Client, request: Request) -> str:
     except (OSError, ValueError):
         # A door that answers nothing ends the connection in or right after the handshake: which error, is timing.
         return REFUSED
-    return _judged(head, websocket=request.websocket)
+    return _judged(head)
 
 
 def plain(place: Place, target: str, *, headers: Sequence[str] = ()) -> str:
@@ -144,7 +144,7 @@ def plain(place: Place, target: str, *, headers: Sequence[str] = ()) -> str:
         return REFUSED
     if _status(head) in _REDIRECTS:
         return "sent on to https"
-    return _judged(head, websocket=False)
+    return _judged(head)
 
 
 def listens(place: Place) -> bool:
@@ -182,15 +182,13 @@ def _status(head: bytes) -> int | None:
     return int(head[9:12]) if head.startswith(b"HTTP/1.") and head[9:12].isdigit() else None
 
 
-def _judged(head: bytes, *, websocket: bool) -> str:
+def _judged(head: bytes) -> str:
     status = _status(head)
     if status is None:
         return REFUSED if not head else ADMITTED
     if status in _REFUSALS:
         return REFUSED
-    if status >= 500 or (websocket and status != 101):
-        return f"answered {status}"
-    return ADMITTED
+    return f"answered {status}" if status >= 500 else ADMITTED
 
 
 @contextmanager

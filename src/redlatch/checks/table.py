@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,29 +16,26 @@ def compact(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[tuple[str,
     """(headers, rows), each row (cells, style GOOD or BAD). A cell says "in" or "out" where that is right, and
     "OPEN" or "SHUT" where it is not; tricks are counted, and each one that worked has a line of its own.
     """
-    keys = [one for one in KINDS if any(row.key == one and not row.trick for row in rows)]
-    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    keys = [one for one in KINDS if any(row.key == one for row in rows)]
+    found: dict[tuple[str, str], dict[str, Row]] = {}
     tricks: dict[str, list[Row]] = {}
     for row in rows:
         if row.trick:
             tricks.setdefault(row.door, []).append(row)
             continue
-        before = found.setdefault((row.door, row.surface, row.path), {})
+        before = found.setdefault((row.door, f"{row.surface} {row.path}"), {})
         if row.key not in before or before[row.key].ok:  # of two knocks the worse one counts
             before[row.key] = row
     lines = []
-    for (door, surface, path), by_key in found.items():
+    for (door, surface), by_key in found.items():
         cells = [_cell(by_key[key]) if key in by_key else "-" for key in keys]
-        style = GOOD if all(row.ok for row in by_key.values()) else BAD
-        lines.append(((door, f"{surface} {path}", *cells), style))
+        lines.append(((door, surface, *cells), GOOD if all(row.ok for row in by_key.values()) else BAD))
     for door, tried in tricks.items():
-        worked = [row for row in tried if not row.ok]
-        lines += [
-            ((door, f"{one.trick}, {one.key}: {one.path}", *([_cell(one)] * len(keys))), BAD) for one in worked
-        ]
-        if not worked:
-            text = f"{len(tried)} tricks: paths, hosts, origins, headers"
-            lines.append(((door, text, *["right"] * len(keys)), GOOD))
+        right = Counter(row.key for row in tried if row.ok)
+        lines.append(((door, "tricks that came to nothing", *(str(right[key] or "-") for key in keys)), GOOD))
+        for one in (row for row in tried if not row.ok):
+            cells = [_cell(one) if key == one.key else "-" for key in keys]
+            lines.append(((door, f"{one.trick}: {one.path}", *cells), BAD))
     return ("DOOR", "SURFACE", *(one.upper() for one in keys)), lines
 
 
