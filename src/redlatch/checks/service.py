@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from redlatch.checks.model import Check, Found, Scene, Severity, Unknown
-from redlatch.engines.haproxy.model import listener
 from redlatch.engines.nodered import dropin
 from redlatch.errors import RedlatchError
 from redlatch.operations import engines, gateway_unit, lookups, service
@@ -90,17 +89,6 @@ def _start(scene: Scene) -> str:
     return gateway_unit.start_command(scene.site.settings)
 
 
-def _gateway_deaf(scene: Scene) -> Iterator[Found]:
-    engine = engines.gateway(scene.site.settings, scene.config)
-    gateway = scene.config.gateway
-    if engine is None or gateway is None or running(engine) is None:
-        return
-    for one in gateway.listen:
-        host, port = listener(one)
-        if not _answers(host or "127.0.0.1", port):
-            yield Found(f"nothing answers at {one}, where the gateway should listen", one)
-
-
 def _timers(scene: Scene) -> Iterator[Found]:
     if scene.site.settings.home != SYSTEM_HOME or not dropin.systemd_runs():
         return
@@ -161,15 +149,6 @@ CHECKS: tuple[Check, ...] = (
         "redlatch gateway status",
         _gateway_stopped,
         ("store-unusable", "haproxy-missing"),
-    ),
-    Check(
-        "gateway-deaf",
-        "the gateway does not answer where it should",
-        Severity.BROKEN,
-        "It runs, and nobody reaches it there.",
-        "redlatch gateway status",
-        _gateway_deaf,
-        ("store-unusable", "gateway-stopped"),
     ),
     Check(
         "timer-missing",

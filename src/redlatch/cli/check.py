@@ -15,6 +15,7 @@ from redlatch.errors import UsageError
 
 if TYPE_CHECKING:
     from redlatch.checks.model import Check, Scene
+    from redlatch.checks.outside import Probed
     from redlatch.checks.report import News
     from redlatch.checks.run import Finding, Mended, Report
 
@@ -84,8 +85,9 @@ def check(
         scene = _scene(session)
         report = runner.run(checks, scene)
     told = None if only else _keep(session, scene, report, tell=tell)
-    session.out.document(_document(report, mended, told))
+    session.out.document(_document(report, mended, told) | {"outside": _doors(scene)})
     if not quiet:
+        _show_doors(session, scene)
         _show(session, report)
         _tell_mended(session, mended, asked=mend)
     return FOUND if report.wrong else 0
@@ -165,6 +167,29 @@ def _show(session: Session, report: Report) -> None:
     for why, titles in _reasons(report).items():
         out.line(f"could not be looked at: {', '.join(titles)}: {why}", style="warn")
     out.line(summary(report), style="bad" if report.wrong else "good")
+
+
+def _knocked(scene: Scene) -> Probed | None:
+    """What the probe saw, where a check had it look."""
+    found: Probed | None = scene.__dict__.get("outside")
+    return found
+
+
+def _doors(scene: Scene) -> dict[str, Any] | None:
+    """The whole table, for --json."""
+    from redlatch.checks import table
+
+    found = _knocked(scene)
+    return table.document(found) if found is not None else None
+
+
+def _show_doors(session: Session, scene: Scene) -> None:
+    from redlatch.cli.prove import show
+
+    found = _knocked(scene)
+    if found is not None:
+        show(session.out, found)
+        session.out.line()
 
 
 def _block(session: Session, text: str, *, wrap: bool = True) -> None:

@@ -145,7 +145,7 @@ def test_codes_are_unique_and_say_all_there_is_to_say() -> None:
         assert one.code == one.code.lower(), one.code
         assert one.title[0].islower() or one.title.startswith(("DNS", "CA", "Node-RED")), one.code
         assert not one.title.endswith("."), one.code
-        assert one.meaning.endswith("."), one.code
+        assert one.meaning.endswith((".", ".)")), one.code
         assert one.remedy, one.code
 
 
