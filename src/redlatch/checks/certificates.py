@@ -39,7 +39,7 @@ def _authorities(scene: Scene) -> Iterator[Found]:
     for row in keys.present(scene):
         end = x509.load_der_x509_certificate(row.certificate).not_valid_after_utc
         if end - now < CA_SOON:
-            yield Found(_ends(f"the {row.kind} CA", end, now), f"{row.kind} CA")
+            yield Found(_ends(f"the {row.kind} CA", end, now), f"{row.kind} CA", f"redlatch ca rotate {row.kind}")
 
 
 def _shown(scene: Scene) -> list[Path]:
@@ -143,7 +143,7 @@ CHECKS: tuple[Check, ...] = (
         "a CA ends",
         Severity.BROKEN,
         "When it has ended, every key that it made is refused, or every device refuses the server.",
-        "redlatch check --list",
+        "redlatch ca rotate device (or server): both are trusted while devices move",
         _authorities,
         ("store-unusable", "clock-behind"),
     ),

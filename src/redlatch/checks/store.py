@@ -68,7 +68,7 @@ CHECKS: tuple[Check, ...] = (
         "the store cannot be used",
         Severity.BROKEN,
         "Nobody can be added or shut out. What was published last stays in force.",
-        "restore the folder authority from a backup",
+        "redlatch restore FILE",
         _unusable,
     ),
     Check(
@@ -77,7 +77,7 @@ CHECKS: tuple[Check, ...] = (
         Severity.BROKEN,
         "SQLite finds that the file is not what it wrote: a failing disk, or somebody else's program. Parts of it "
         "may be lost.",
-        "restore the folder authority from a backup",
+        "redlatch restore FILE",
         _damaged,
         ("store-unusable",),
     ),
