@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.files import explained
-from redlatch.operations import hosts, links, machine, notices, service
+from redlatch.operations import hosts, links, machine, notices, service, trials
 from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
@@ -151,11 +151,18 @@ class Serve:
             try:
                 self._config = await self._work(self._site.config)
                 await self._work(self._console_tls.refresh)
+                await self._settle()
                 await self._follow_links()
                 await self._follow_addresses()
             except RedlatchError as error:
                 log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
+
+    async def _settle(self) -> None:
+        """Takes back a change on trial that nobody kept in time."""
+        ended = await self._change(lambda: trials.settle(self._site))
+        if ended is not None:
+            log.warning("a change on trial was taken back: nobody kept it", what=ended.what)
 
     async def _follow_links(self) -> None:
         # Those that are compared are served where they were made.
