@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -103,6 +104,9 @@ class Serve:
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
             shown=lambda: hosts.enrolment_shows(site),
+            renew_connections=self._renew_connections,
+            # what systemd starts again settles it by itself, and what it started would end with it
+            watch_trial=trials.watch if "INVOCATION_ID" not in os.environ else lambda _settings, _length: None,
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -125,6 +129,7 @@ class Serve:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
+        self._loop = asyncio.get_running_loop()
         self._keep_ports()
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
@@ -262,6 +267,9 @@ class Serve:
 
     def _refused(self, origin: str, address: str, why: str) -> None:
         log.info("handshake refused", origin=origin, address=address, why=why)
+
+    def _renew_connections(self) -> None:
+        self._loop.call_soon_threadsafe(self._console.renew)
 
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""

@@ -98,7 +98,7 @@ def test_devices(after: Snapshot, cut: bool) -> None:
 
 
 def test_a_renewed_device_comes_with_its_other_certificate() -> None:
-    """The one of the log where it is in use; another one of the device's where it is not; and nobody's is nobody."""
+    """The one of the log where it is in use, another one of the device's where it is not."""
     both = {PHONE: entry("phone", "admin"), OTHER: entry("phone", "admin")}
     renewed = snapshot(devices={OTHER: both[OTHER]})
     assert weighed(snapshot(devices=both), renewed, seen()).cut != ()
@@ -162,7 +162,7 @@ def standing(
 
 
 def test_who_stands() -> None:
-    """An owner, by role or by a role like it; somebody in the editor who may write, from where there is anywhere."""
+    """An owner, by role or one like it; somebody in the editor who may write, from where there is somewhere."""
     assert standing() == Standing(True, True)
     assert standing(there=("user",)) == Standing(False, False)
     assert standing(there=("boss",), roles={"boss": "owner", "kiosk": "user"}).owner
@@ -217,7 +217,7 @@ ALL, NONE = Maker(True, True, True), Maker(False, False, False)
     ],
 )
 def test_what_is_lost(before: tuple[Standing, ...], after: tuple[Standing, ...], lost: tuple[str, ...]) -> None:
-    """Only what was there: now, or in an hour. Who is there for minutes is no reason to allow what takes the rest."""
+    """Only what was there, now or in an hour: who is there for minutes is nobody who stays."""
     assert lockout.lost(before, after) == lost
 
 
