@@ -26,6 +26,7 @@ COMMANDS = {
     "enroll": ("redlatch.cli.enroll:enroll", "get this machine a key of its own, by a link"),
     "rule": ("redlatch.cli.rule:rule", "who may reach what, from where"),
     "rules": ("redlatch.cli.rules:rules", "all rules as one file: export and apply"),
+    "trial": ("redlatch.cli.trial:trial", "the change that is taken back by itself unless it is kept"),
     "export": ("redlatch.cli.export:export", "write a configuration for an nginx or Caddy of yours"),
     "map": ("redlatch.cli.map:map_", "show everything that can be reached, and by whom"),
     "explain": ("redlatch.cli.explain:explain", "say what a request would get, and why"),

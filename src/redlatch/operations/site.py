@@ -21,6 +21,8 @@ from redlatch.settings import Settings
 
 if TYPE_CHECKING:
     from redlatch.operations.publishing import Force
+    from redlatch.operations.trials import Asked
+    from redlatch.operations.weighing import Rehearsal
     from redlatch.pki.authority import Authority
     from redlatch.store import Reader, Store, Transaction
 
@@ -77,6 +79,14 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
+class Emergency:
+    """A way back in that was opened on the machine: the device, and until when (Unix seconds)."""
+
+    device: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the operator chose and what was read from Node-RED's settings; kept in the store's site row.
 
@@ -86,6 +96,7 @@ class Config:
     web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
     `service` is where console and enrolment listen, `notify` who hears what ends soon. `gateway` is what HAProxy
     in front was told (None: there is none), `behind` whether `target` is a Node-RED that it stands in front of.
+    `emergencies` are ways back in that may be open still.
     """
 
     machine: str
@@ -105,6 +116,7 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     gateway: gateways.Gateway | None = None
     behind: bool = False
+    emergencies: tuple[Emergency, ...] = ()
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -121,6 +133,7 @@ class Config:
         known["service"] = Service.of(known.get("service") or {})
         known["notify"] = Notify(**(known.get("notify") or {}))
         known["gateway"] = gateways.of(known["gateway"]) if known.get("gateway") else None
+        known["emergencies"] = tuple(Emergency(**one) for one in known.get("emergencies") or ())
         return cls(**known)
 
     @property
@@ -135,9 +148,23 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class Maker:
+    """The device by which a change is made, with the certificate (fingerprint) and the address that it has now:
+    the console's visitor. On the command line there is none.
+    """
+
+    device_id: str
+    certificate: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What every operation is handed: places, store, who acts, what time it is, how to ask for a passphrase, and
     whom to tell how far a change has got (recorded, published) while it is under way.
+
+    `maker` is the device that acts; `insist` makes a change although it locks somebody out (`--force`);
+    `rehearsal` has it weighed and not made (`--dry-run`), `trial` has it taken back by itself unless kept.
     """
 
     settings: Settings
@@ -146,6 +173,10 @@ class Site:
     clock: Callable[[], datetime]
     passphrase: Callable[[], bytes]
     tell: Callable[[Force], None] = lambda _: None
+    maker: Maker | None = None
+    insist: bool = False
+    rehearsal: Rehearsal | None = None
+    trial: Asked | None = None
 
     def config(self) -> Config:
         with self.store.read() as view:
@@ -210,8 +241,12 @@ def _open_lock(settings: Settings) -> int:
 
 
 @contextlib.contextmanager
-def changing(site: Site, *, enforced: bool = True) -> Iterator[Transaction]:
-    """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it."""
+def changing(site: Site, *, enforced: bool = True, weighed: bool = True) -> Iterator[Transaction]:
+    """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it.
+
+    What engines hear of is weighed before it is committed (operations.weighing): LockOut, Conflict while another
+    change is on trial. Not `weighed` is what must never be refused: taking a trial back, and the way back in.
+    """
     now = site.clock()
     with exclusive(site.settings), site.store.write(site.actor, now) as tx:
         if now < tx.site().created_at - CLOCK_TOLERANCE:
@@ -220,8 +255,14 @@ def changing(site: Site, *, enforced: bool = True) -> Iterator[Transaction]:
                 f"the clock of this machine says {now:%Y-%m-%d}, which is before this site was made",
                 hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
             )
-        yield tx
-        if enforced:  # the snapshot tells the time of the newest event, so every change is a new version of it
+        if not enforced:
+            yield tx
+            return
+        from redlatch.operations import weighing  # which needs this module
+
+        with weighing.weighed(site, tx) if weighed else contextlib.nullcontext():
+            yield tx
+            # the snapshot tells the time of the newest event, so every change is a new version of it
             tx.touch()
 
 
