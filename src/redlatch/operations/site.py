@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redlatch import RELEASED
 from redlatch.engines.haproxy import model as gateways
 from redlatch.errors import Busy, Conflict, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
 from redlatch.files import explained, own_user, read_own
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 10.0
 CLOCK_TOLERANCE = timedelta(hours=1)
+#: A site that lives has an event within this time: its server certificate lasts 397 days at most.
+CLOCK_AHEAD = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,13 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Who is told what ends soon: an executable file, and a URL to post to (None: neither)."""
+    """Who is told what ends soon: an executable file, and a URL to post to (None: neither); whether they get the
+    end of the audit chain too, once a day.
+    """
 
     command: str | None = None
     webhook: str | None = None
+    audit_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Config:
     web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
     `service` is where console and enrolment listen, `notify` who hears what ends soon. `gateway` is what HAProxy
     in front was told (None: there is none), `behind` whether `target` is a Node-RED that it stands in front of.
+    `restored` is the revision with which the site was put back from a backup (0: never): what was published before
+    it may name devices that this store does not know.
     """
 
     machine: str
@@ -105,6 +113,7 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     gateway: gateways.Gateway | None = None
     behind: bool = False
+    restored: int = 0
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -210,19 +219,41 @@ def _open_lock(settings: Settings) -> int:
 
 
 @contextlib.contextmanager
-def changing(site: Site, *, enforced: bool = True) -> Iterator[Transaction]:
-    """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it."""
+def changing(site: Site, *, enforced: bool = True, clock_is_right: bool = False) -> Iterator[Transaction]:
+    """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it.
+
+    Conflict where the clock cannot be right: certificates dated 1970 would be refused by everybody, for ever, and
+    one event years ahead makes everybody's certificate an ended one, for engines use the later of clock and newest
+    event. `clock_is_right`: a person has looked.
+    """
     now = site.clock()
+    check_clock(now)
     with exclusive(site.settings), site.store.write(site.actor, now) as tx:
         if now < tx.site().created_at - CLOCK_TOLERANCE:
-            # A Pi has no clock battery: certificates dated 1970 would be refused by everybody, for ever.
+            raise _wrong_clock(now, "before this site was made")
+        newest = tx.audit_before(None, 1)
+        if newest and now > newest[0].event.at + CLOCK_AHEAD and not clock_is_right:
             raise Conflict(
-                f"the clock of this machine says {now:%Y-%m-%d}, which is before this site was made",
-                hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
+                f"the clock of this machine says {now:%Y-%m-%d}, and nothing has happened here since"
+                f" {newest[0].event.at:%Y-%m-%d}: it may have jumped ahead",
+                hint="look at it (timedatectl); if it is right, say so: redlatch refresh --clock-is-right",
             )
         yield tx
         if enforced:  # the snapshot tells the time of the newest event, so every change is a new version of it
             tx.touch()
+
+
+def check_clock(now: datetime) -> None:
+    """Conflict where a clock says a day on which this redlatch did not exist: a Pi has no clock battery."""
+    if now < datetime.fromisoformat(RELEASED).replace(tzinfo=UTC):
+        raise _wrong_clock(now, "before this redlatch was released")
+
+
+def _wrong_clock(now: datetime, why: str) -> Conflict:
+    return Conflict(
+        f"the clock of this machine says {now:%Y-%m-%d}, which is {why}",
+        hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
+    )
 
 
 def latest(site: Site, view: Reader) -> datetime:
