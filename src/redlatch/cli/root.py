@@ -36,6 +36,8 @@ COMMANDS = {
     "origin": ("redlatch.cli.origin:origin", "other web origins that may call and embed"),
     "console": ("redlatch.cli.console:console", "where the console and the enrolment pages listen"),
     "where": ("redlatch.cli.where:where", "show every file and folder, and who may read it"),
+    "backup": ("redlatch.cli.backup:backup", "write store and CA keys into one encrypted file"),
+    "restore": ("redlatch.cli.restore:restore", "make the site of a backup again, here"),
     "audit": ("redlatch.cli.audit:audit", "show who changed what"),
     "log": ("redlatch.cli.log:log", "show who came in and who was refused"),
     "prove": ("redlatch.cli.prove:prove", "knock at the door as a stranger and as a device"),

@@ -5,6 +5,8 @@
         store.damages() -> lines of SQLite's, [] when the file is whole
         with store.read() as r: ...                              # consistent; inside a write, that write's view
         with store.write(actor, now) as tx: ...                  # one durable commit, or nothing
+        store.copy() -> bytes                                    # all of it as one file, while others write
+    Store.loaded(data, name)                                     # such a copy, in memory
 
 Reads, of both `r` and `tx` (which sees its own writes):
     site() -> Site; authorities(kind) -> tuple[AuthorityRow, ...]
@@ -42,7 +44,7 @@ Writes, each to be followed by `tx.record(kind, **data)` (else the transaction i
     add_link(...) -> number; redeem_link(digest, at, used_from=...) -> number | None; issued_by_link(...)
     confirm_link(number, at) -> bool; withdraw_link(number, at)
     forget_links(before), see(device_id, at, address), notice(fingerprint, days): nobody's change, no event
-    touch() (what engines enforce changed; done by itself wherever a method changes that)
+    raise_revision(above); touch() (what engines enforce changed; done by itself wherever a method changes that)
     revision: the site's revision once committed; recorded: the events so far
 
 Times are aware UTC datetimes in whole seconds.

@@ -62,6 +62,11 @@ class Transaction(Reader):
         """Says that what engines enforce has changed: the revision grows by one with this transaction."""
         self._touched = True
 
+    def raise_revision(self, above: int) -> None:
+        """Has the revision of this transaction be above that one too: engines take no older snapshot."""
+        self._revision = max(self._revision, above)
+        self.touch()
+
     @property
     def revision(self) -> int:
         """The site's revision once this transaction is committed."""
