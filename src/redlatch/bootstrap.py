@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from redlatch.errors import NotPermitted, NotSetUp, StoreError
+from redlatch.errors import NotPermitted, NotSetUp, RedlatchError, StoreError
 from redlatch.files import own_user
 from redlatch.operations import publishing
 from redlatch.operations.site import Config, Site
@@ -40,7 +41,8 @@ def open_site(
     clock: Callable[[], datetime] = now,
     passphrase: Callable[[], bytes] = no_passphrase,
 ) -> Site:
-    """The site in this home, with whatever a killed command left unpublished published.
+    """The site in this home, with whatever a killed command left unpublished published, and a change on trial
+    whose time is over taken back.
 
     Errors: NotSetUp, NotPermitted, StoreError, StoreTooNew.
     """
@@ -50,6 +52,7 @@ def open_site(
         if not view.site().config:
             raise NotSetUp(f"the site in {settings.home} was never finished", hint="run redlatch up again")
     publishing.repair(site)
+    _take_back(site)
     return site
 
 
@@ -77,6 +80,17 @@ def _refuse_nothing(settings: Settings) -> None:
         ) from None
     if not exists:
         raise NotSetUp(f"there is no site in {settings.home} yet", hint="run: redlatch up")
+
+
+def _take_back(site: Site) -> None:
+    """Takes back a change on trial whose time is over, when whatever should have done it was killed."""
+    with site.store.read() as view:
+        row = view.trial()
+    if row is not None:
+        from redlatch.operations import trials
+
+        with contextlib.suppress(RedlatchError):  # another command is at work: the next one does it
+            trials.settle(site)
 
 
 def look_up(names: Sequence[str]) -> Mapping[str, tuple[str, ...] | str]:

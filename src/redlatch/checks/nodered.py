@@ -63,7 +63,9 @@ def _not_restarted(scene: Scene) -> Iterator[Found]:
 def _plan(scene: Scene) -> dropin.DropIn:
     if not looking.is_locked_inside(scene):
         raise Unknown("the lock is not in this Node-RED")
-    planned = dropin.plan_dropin(looking.node_red(scene), scene.site.settings)
+    planned = dropin.plan_dropin(
+        looking.node_red(scene), scene.site.settings, etc=dropin.ETC, unit_dirs=units.UNIT_DIRS
+    )
     if planned is None:
         raise Unknown("no systemd unit of root's runs this Node-RED")
     return planned
@@ -79,7 +81,7 @@ def _dropin_gone(scene: Scene) -> Iterator[Found]:
 def _dropin_beaten(scene: Scene) -> Iterator[Found]:
     """Another drop-in, or the unit itself, takes away what ours says."""
     planned = _plan(scene)
-    unit = units.load_unit(planned.unit)
+    unit = units.load_unit(planned.unit, units.UNIT_DIRS, locked=True)
     if unit is None or planned.path not in unit.dropins:
         yield Found(f"systemd does not read {planned.path}", str(planned.path), "sudo systemctl daemon-reload")
         return

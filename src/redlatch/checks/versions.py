@@ -29,13 +29,14 @@ Version = tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class Hole:
     """One hole: `fixed` are the first versions without it, one for each line of releases. A line that is older
-    than the oldest of them has it for good; a newer one never had it.
+    than the oldest of them has it for good, but for those before `since`; a newer one never had it.
     """
 
     cve: str
     what: str
     fixed: tuple[str, ...]
     source: str
+    since: str = ""
 
 
 _BLOG: Final = "https://nodejs.org/en/blog/vulnerability/"
@@ -146,6 +147,7 @@ HAPROXY: Final = (
         "the PING frames of HTTP/2",
         ("3.2.26", "3.3.17", "3.4.6"),
         "https://www.cve.org/CVERecord?id=CVE-2026-110353",
+        since="3.2.0",
     ),
 )
 
@@ -153,14 +155,15 @@ HAPROXY: Final = (
 def holes(version: str, known: Iterable[Hole], *, line: int) -> list[Hole]:
     """Those that `version` has. `line`: how many of its numbers name a line of releases (Node.js 1, HAProxy 2)."""
     number = _number(version)
-    return [one for one in known if number and _has(number, [_number(fixed) for fixed in one.fixed], line)]
+    return [one for one in known if number and number >= _number(one.since) and _has(number, one.fixed, line)]
 
 
-def _has(number: Version, fixed: list[Version], line: int) -> bool:
-    for one in fixed:
+def _has(number: Version, fixed: Iterable[str], line: int) -> bool:
+    fixes = [_number(one) for one in fixed]
+    for one in fixes:
         if one[:line] == number[:line]:
             return number < one
-    return number < min(fixed)
+    return number < min(fixes)
 
 
 def _number(version: str) -> Version:

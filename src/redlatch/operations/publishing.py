@@ -204,7 +204,7 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     with site.store.read() as view:
         config = Config.of(view.site().config)
         made = outline(view, config, spool=settings.spool)
-        present = None if anew else _present(settings, made)
+        present = None if anew else _present(settings, made, since=config.restored)
         if present is None:
             root = grow(_Devices(view), files)
         else:
@@ -223,12 +223,12 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     return made.version, data
 
 
-def _present(settings: Settings, made: Snapshot) -> dict[str, Any] | None:
-    """The published head when `made` can be a change of it: of this site, and not newer (a store put back from a
-    backup knows nothing of what changed since).
+def _present(settings: Settings, made: Snapshot, *, since: int) -> dict[str, Any] | None:
+    """The published head when `made` can be a change of it: of this site, not newer, and not of before revision
+    `since` (a store put back from a backup knows nothing of what changed after that).
     """
     found = publish.published_head(settings)
-    return found if found and found["site"] == made.site and found["version"] <= made.version else None
+    return found if found and found["site"] == made.site and since <= found["version"] <= made.version else None
 
 
 def _networks(rules: Iterable[Rule]) -> list[str]:
