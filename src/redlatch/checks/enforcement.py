@@ -13,7 +13,7 @@ from redlatch.checks.model import Check, Found, Scene, Severity
 from redlatch.engines.nodered import claims, publish
 from redlatch.errors import EngineError, FileProblem
 from redlatch.files import names_in, read_own
-from redlatch.operations import engines, publishing, setup
+from redlatch.operations import authorities, engines, publishing
 from redlatch.operations.engines import Engine
 from redlatch.operations.site import exclusive
 from redlatch.policy.snapshot import digest
@@ -89,7 +89,8 @@ def _left(scene: Scene) -> Iterator[Found]:
 
 
 def _device_ca(scene: Scene) -> Iterator[Found]:
-    wanted = setup.device_cas(scene.site)
+    with scene.site.store.read() as view:
+        wanted = authorities.device_cas(view)
     for engine in _on(scene):
         path = engine.settings.published / "device-ca.pem"
         try:
@@ -105,8 +106,8 @@ def _device_ca(scene: Scene) -> Iterator[Found]:
 
 
 def _put_ca(scene: Scene, engine: Engine) -> None:
-    with exclusive(scene.site.settings):
-        publish.publish_device_ca(engine.settings, setup.device_cas(scene.site), engine.gid)
+    with exclusive(scene.site.settings), scene.site.store.read() as view:
+        publish.publish_device_ca(engine.settings, authorities.device_cas(view), engine.gid)
 
 
 def _in_force(scene: Scene) -> Iterator[Found]:

@@ -30,6 +30,7 @@ COMMANDS = {
     "export": ("redlatch.cli.export:export", "write a configuration for an nginx or Caddy of yours"),
     "map": ("redlatch.cli.map:map_", "show everything that can be reached, and by whom"),
     "explain": ("redlatch.cli.explain:explain", "say what a request would get, and why"),
+    "ca": ("redlatch.cli.ca:ca", "the certificate authorities: show, replace, import, lock"),
     "name": ("redlatch.cli.name:name", "host names under which this Node-RED is reached"),
     "role": ("redlatch.cli.role:role", "roles of your own"),
     "network": ("redlatch.cli.network:network", "addresses under a name, for rules"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redlatch.engines.haproxy.model import gateway_json
 from redlatch.engines.nodered import claims, publish
 from redlatch.errors import InvalidInput, RedlatchError
-from redlatch.operations import engines, sidebar
+from redlatch.operations import authorities, engines, sidebar
 from redlatch.operations.engines import Engine
 from redlatch.operations.site import LOCK_SECONDS, Config, Site, exclusive
 from redlatch.policy.builtin import BUILTIN
@@ -211,9 +211,14 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
             changed = view.changed_since(present["version"])
             root = grow(_Devices(view), files, old=present["devices"], changed=changed, read=read)
         networks = _network_files(view, made.rules, files, None if anew else settings)
+        trusted = authorities.device_cas(view)
     data = head(made, devices=root, networks=networks)
     if engine.is_gateway and config.gateway is not None:
         publish.publish_file(settings, "gateway.json", gateway_json(config.gateway), group)
+    # Before the list: a device that is on it shall get through the handshake. Who is not on it gets nowhere
+    # anyway.
+    if trusted:
+        publish.publish_device_ca(settings, trusted, group)
     publish.publish_snapshot(settings, data, files, group)
     if present is None:
         left = publish.parts(settings) - files.keys()

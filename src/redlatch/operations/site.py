@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from redlatch.operations.trials import Asked
     from redlatch.operations.weighing import Rehearsal
     from redlatch.pki.authority import Authority
-    from redlatch.store import Reader, Store, Transaction
+    from redlatch.store import AuthorityRow, Reader, Store, Transaction
 
 LOCK_SECONDS = 10.0
 CLOCK_TOLERANCE = timedelta(hours=1)
@@ -312,7 +312,8 @@ def set_config(tx: Transaction, **changes: Any) -> Config:
 
 
 def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
-    """The site's present CA of `kind` (server or device); with `signing` its key is loaded too.
+    """The site's CA of `kind` (server or device) that new certificates come from; with `signing` its key is loaded
+    too. Others may be trusted beside it: operations.authorities.
 
     Errors: PassphraseNeeded when the key is under a passphrase that is missing or wrong, StoreError when the
     key is gone or is another one's.
@@ -322,21 +323,28 @@ def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
     from redlatch.pki.authority import Authority
 
     with site.store.read() as view:
-        rows = [row for row in view.authorities(kind) if row.retired_at is None]
-    if not rows:
+        row = signer(view, kind)
+    if row is None:
         raise NotSetUp(f"this site has no {kind} CA yet", hint="run: redlatch up")
-    row = rows[-1]
     certificate = x509.load_der_x509_certificate(row.certificate)
-    key = _signing_key(site, site.settings.keys / row.key_file) if signing else None
+    chain = tuple(x509.load_pem_x509_certificates(row.chain)) if row.chain else ()
+    key = signing_key(site, site.settings.keys / row.key_file) if signing else None
     if key is not None and key.public_key() != certificate.public_key():
         raise StoreError(
             f"the key of the {kind} CA in {site.settings.keys} is not the one its certificate names",
             hint="restore the folder from a backup",
         )
-    return Authority(certificate, key)
+    return Authority(certificate, key, chain)
 
 
-def _signing_key(site: Site, path: Path) -> Any:
+def signer(view: Reader, kind: str) -> AuthorityRow | None:
+    """The authority that new certificates of `kind` come from."""
+    may = [row for row in view.authorities(kind) if row.retired_at is None and row.signing]
+    return may[-1] if may else None
+
+
+def signing_key(site: Site, path: Path) -> Any:
+    """The private key of a CA, from its file. Errors: as `authority`."""
     from redlatch.pki.keys import load_private_key
 
     try:
