@@ -472,6 +472,7 @@ CHECKS: Final = (
         "Where nothing listens nobody gets in, no device either.",
         "start what should listen there; redlatch status says more",
         _look_shut_doors,
+        ("store-unusable", "gateway-stopped"),
     ),
     Check(
         "outside-open",

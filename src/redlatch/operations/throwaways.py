@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -58,7 +58,7 @@ class Throwaways:
 
     def revoke_gone(self) -> None:
         """Shuts `gone` out, and waits, bounded, until that is in force."""
-        devices.revoke(self.site, self.gone.name, reason=_REASON)
+        devices.revoke(replace(self.site, insist=True), self.gone.name, reason=_REASON)
 
 
 @contextlib.contextmanager

@@ -119,11 +119,13 @@ def test_what_asks_for_a_yes_gets_it(at: Consoling) -> None:
     assert at.post("/rules/new", form).status == 409
     assert len(rules.list_rules(at.site)) == 4
     assert "added: anyone" in at.change("/rules/new", form | {"sure": "1"})
-    at.change("/rules/1/remove")
-    page = at.get("/rules/2/remove")
-    assert "no rule lets anybody into the editor" in text_of(page)
+    page = at.get("/rules/1/remove")
+    assert "the device that you are using now would not reach the editor any more" in text_of(page)
+    assert at.post("/rules/1/remove").status == 409
+    at.change("/rules/1/remove", {"insist": "1"})
+    assert "nobody could reach the editor any more" in text_of(at.get("/rules/2/remove"))
     assert at.post("/rules/2/remove").status == 409
-    assert "removed: devices with the role admin" in at.change("/rules/2/remove", {"sure": "1"})
+    assert "removed: devices with the role admin" in at.change("/rules/2/remove", {"insist": "1"})
 
 
 def test_what_may_be_overruled_is_only_by_a_box(at: Consoling) -> None:
