@@ -220,7 +220,7 @@ def _doors(config: Config, surfaces: tuple[_Surface, ...]) -> list[_Door]:
         for entry in config.gateway.listen:
             host, port = listener(entry)
             address = host if host and not ipaddress.ip_address(host).is_unspecified else _at(port)
-            announced = config.gateway.accept_proxy and trusted.contains(address)
+            announced = config.gateway.accept_proxy and trusted.contains(Place(address, port).source)
             doors.append(_Door(f"gateway {entry}", Place(address, port, announced), surfaces))
     if config.open_port is not None:
         doors.append(_Door("open port", Place(_at(config.open_port), config.open_port), surfaces, keyless=True))
@@ -313,7 +313,7 @@ def _prepared(site: Site, door: _Door, made: Throwaways | None, deadline: float)
         gone = Identity(made.gone.key, made.gone.certificate)
         for tls in knocking.TLS_VERSIONS:
             clients[f"revoked, resumed {tls}"] = knocking.client(gone, resumes=tls)
-        devices = {GOOD: made.good.name, FEW: made.few.name}
+        devices = {} if door.keyless else {GOOD: made.good.name, FEW: made.few.name}
     for tls in knocking.TLS_VERSIONS:
         clients[f"no key, resumed {tls}"] = knocking.client(None, resumes=tls)
     return _Run(site, door, clients, devices, Pace(_FEW_A_SECOND if made is None else _A_SECOND), deadline)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.checks.conftest import Home, by_code, house
@@ -16,12 +17,14 @@ from tests.integration.operations import gateways
 from tests.integration.operations.conftest import House
 from tests.integration.operations.gateways import Gate
 from tests.support.clients import Refused, request
+from tests.support.nodered import free_port
+from tests.support.serving import Served, is_open
 from tests.support.wait import until
 
 from redlatch.checks import knocking, outside, table
 from redlatch.checks.model import Scene
 from redlatch.errors import PassphraseNeeded
-from redlatch.operations import throwaways
+from redlatch.operations import rules, throwaways
 from redlatch.pki.authority import Authority
 from redlatch.pki.certificates import certificate_pem
 
@@ -34,6 +37,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many knocks a second as the guard lets a known address have; nobody is disturbed here."""
     monkeypatch.setattr(outside, "_A_SECOND", 95.0)
     monkeypatch.setattr(outside, "_FEW_A_SECOND", 50.0)
+    monkeypatch.setattr(outside, "MOST_OF_A_KIND", 1)
 
 
 def test_a_healthy_site_is_all_green(home: Home) -> None:
@@ -204,17 +208,17 @@ def test_a_device_that_is_refused_is_found(home: Home, monkeypatch: pytest.Monke
 
 
 @contextlib.contextmanager
-def gate(root: Path) -> Iterator[Scene]:
+def gate(root: Path, **told: Any) -> Iterator[Scene]:
     made = Gate(root)
-    made.up()
+    made.up(**told)
     made.key("phone", role="owner")
     with gateways.web(made.behind), made.run():
         yield Scene(made.open(), made.environ)
 
 
 def test_a_healthy_gateway_is_all_green(tmp_path: Path) -> None:
-    """The same rows at the gateway's listener."""
-    with gate(tmp_path) as scene:
+    """The same rows at the gateway's listener, which wants to be told by a PROXY header who comes."""
+    with gate(tmp_path, accept_proxy=True, trusted_proxies=("127.0.0.0/8",)) as scene:
         rows = outside.probed(scene).rows
         assert [row for row in rows if not row.ok] == []
         assert {row.key for row in rows} == set(outside.KINDS)
@@ -248,3 +252,23 @@ def test_what_the_answer_says_is_what_is_seen() -> None:
         (b"garbage", knocking.ADMITTED),
     ):
         assert knocking._judged(head) == seen
+
+
+def test_the_other_doors(tmp_path: Path) -> None:
+    """Console, enrolment and the open port, where they run: each by its own rules, and all green."""
+    open_port = free_port()
+    served = Served(tmp_path)
+    rules.add(served.site, rules.Wanted(anyone=True, area="dashboards", open_port=open_port), force=True)
+    with served:
+        served.invite("phone")
+        until(lambda: is_open(served.enrolment_port), what="the enrolment page")
+        until(lambda: is_open(open_port), what="the open port")
+        rows = outside.probe(served.site, served.house.environ).rows
+    assert [row for row in rows if not row.ok] == []
+    assert {row.door for row in rows} == {"Node-RED", "open port", "console", "enrolment"}
+    seen = {(row.door, row.key): row.seen for row in rows if not row.trick and row.surface != "dashboard"}
+    assert seen["console", outside.GOOD] == seen["enrolment", outside.NO_KEY] == knocking.ADMITTED
+    assert seen["console", outside.FEW] == seen["console", outside.NO_KEY] == knocking.REFUSED
+    assert seen["open port", outside.GOOD] == knocking.REFUSED
+    dashboards = [row for row in rows if row.surface == "dashboard" and row.door == "open port" and not row.trick]
+    assert {row.seen for row in dashboards} == {knocking.ADMITTED}
