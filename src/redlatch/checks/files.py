@@ -133,7 +133,11 @@ def _units(scene: Scene) -> Iterator[Found]:
     """Whatever of ours root or systemd reads, outside the home."""
     if not scene.site.settings.system:
         return
-    found = sorted(dropin.ETC.glob("redlatch*.service")) + sorted(dropin.ETC.glob("redlatch*.timer"))
+    found = [
+        path
+        for kind in ("service", "timer", "service.d", "service.d/*")
+        for path in sorted(dropin.ETC.glob(f"redlatch*.{kind}"))
+    ]
     for unit in dropin.dropins_installed(scene.site.settings.published, etc=dropin.ETC):
         folder = dropin.ETC / f"{unit}.d"
         found += [folder, *sorted(folder.glob("redlatch.*"))]

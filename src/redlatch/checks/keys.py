@@ -13,19 +13,17 @@ from redlatch.engines.nodered import users
 from redlatch.engines.nodered.users import User
 from redlatch.errors import RedlatchError
 from redlatch.files import names_in, own_user, read_own
-from redlatch.operations import engines
+from redlatch.operations import authorities, engines
 from redlatch.operations.engines import Engine
 
 if TYPE_CHECKING:
     from redlatch.store import AuthorityRow
 
-KINDS = ("server", "device")
-
 
 def present(scene: Scene) -> list[AuthorityRow]:
     """The CAs that are in use."""
     with scene.site.store.read() as view:
-        return [row for kind in KINDS for row in view.authorities(kind) if row.retired_at is None]
+        return [row for kind in authorities.KINDS for row in authorities.trusted(view, kind)]
 
 
 def _files(scene: Scene) -> list[tuple[AuthorityRow, Path]]:
@@ -50,7 +48,7 @@ def _other(scene: Scene) -> Iterator[Found]:
             data = read_own(path)
         except OSError:  # missing, or something else in its place: others tell
             continue
-        if b"ENCRYPTED" in data:
+        if authorities.is_locked(data):
             locked.append(path.name)
             continue
         try:
@@ -66,10 +64,8 @@ def _other(scene: Scene) -> Iterator[Found]:
 
 def _orphan(scene: Scene) -> Iterator[Found]:
     folder = scene.site.settings.keys
-    with scene.site.store.read() as view:
-        known = {row.key_file for kind in KINDS for row in view.authorities(kind)}
-    for name in sorted(names_in(folder) - known):
-        yield Found(f"{folder / name} is the key of no CA of this site", str(folder / name))
+    for name in sorted(names_in(folder) - set(authorities.key_files(scene.site))):
+        yield Found(f"{folder / name} is the key of no CA that is in use", str(folder / name))
 
 
 def _engines(scene: Scene) -> list[tuple[Engine, User]]:
@@ -105,7 +101,7 @@ def _same_user(scene: Scene) -> Iterator[Found]:
     plain = []
     for row, path in _files(scene):
         try:
-            if b"ENCRYPTED" not in read_own(path):
+            if not authorities.is_locked(read_own(path)):
                 plain.append(row.kind)
         except OSError:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from redlatch.operations import engines
 
 #: Below this a change may not be recorded: a store grows by pages, and its write-ahead log beside it.
 ROOM: Final = 32 << 20  # bytes
+BACKUP: Final = timedelta(days=30)
 FILES: Final = 64  # a change of the published list makes about a dozen
 
 
@@ -62,6 +64,23 @@ def _full(scene: Scene) -> Iterator[Found]:
             yield Found(f"there is room for {state.f_favail} more files where {folder} is", str(folder))
 
 
+def _backup(scene: Scene) -> Iterator[Found]:
+    """By the audit trail, from its end: a copy that a person made past redlatch is not known here."""
+    now, before = scene.site.clock(), None
+    with scene.site.store.read() as view:
+        last = view.audit_head().seq
+        while entries := view.audit_before(before, 500):
+            for one in entries:
+                if one.event.kind == "backup.made":
+                    if last > one.event.seq and now - one.event.at > BACKUP:
+                        yield Found(
+                            f"the last one is of {one.event.at:%Y-%m-%d}, and {last - one.event.seq} changes are newer"
+                        )
+                    return
+            before = entries[-1].event.seq
+    yield Found("none was ever made")
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "store-unusable",
@@ -107,5 +126,14 @@ CHECKS: tuple[Check, ...] = (
         "df -h",
         _full,
         ("disk-read-only",),
+    ),
+    Check(
+        "backup-old",
+        "there is no recent backup",
+        Severity.NOTE,
+        "When this disk fails, every device needs a new key, and every device has to trust a new server CA.",
+        "redlatch backup FILE",
+        _backup,
+        ("store-unusable",),
     ),
 )

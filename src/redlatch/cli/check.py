@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FOUND = 3  # the exit code when something is wrong
 _STYLES = {"open": "bad", "broken": "bad", "weak": "warn", "note": ""}
 _WIDTH = 100
+_MOST = 10  # findings of one check that are shown
 _CRON = {
     True: "This line does it, in the table that crontab -e opens:",
     False: "Where cron does it, take this line out of the table that crontab -e opens:",
@@ -154,12 +155,22 @@ def _show(session: Session, report: Report) -> None:
     from redlatch.checks.report import WORDS
 
     out = session.out
+    by_check: dict[str, list[Finding]] = {}
     for one in report.findings:
-        word = WORDS[one.check.severity]
-        out.line(f"{word.upper()}: {one.check.title}  [{one.check.code}]", style=_STYLES[word])
-        _block(session, one.found.text)
-        _block(session, one.check.meaning)
-        _block(session, f"what to do: {one.remedy}", wrap=False)
+        by_check.setdefault(one.check.code, []).append(one)
+    for same in by_check.values():
+        check = same[0].check
+        word = WORDS[check.severity]
+        out.line(f"{word.upper()}: {check.title}  [{check.code}]", style=_STYLES[word])
+        for one in same[:_MOST]:
+            out.line(f"- {one.found.text}", indent=2)
+        if len(same) > _MOST:
+            out.line(
+                f"- and {len(same) - _MOST} more; redlatch check --only {check.code} --json has all", indent=2
+            )
+        _block(session, check.meaning)
+        for remedy in dict.fromkeys(one.remedy for one in same[:_MOST]):
+            out.line(f"what to do: {remedy}", indent=2)
         out.line()
     for hidden in report.hidden:
         many = "1 finding" if hidden.count == 1 else f"{hidden.count} findings"
@@ -167,6 +178,8 @@ def _show(session: Session, report: Report) -> None:
     for why, titles in _reasons(report).items():
         out.line(f"could not be looked at: {', '.join(titles)}: {why}", style="warn")
     out.line(summary(report), style="bad" if report.wrong else "good")
+    if fixable := sum(one.found.fix is not None for one in report.findings):
+        out.line(f"redlatch check --fix puts {fixable} of them right")
 
 
 def _knocked(scene: Scene) -> Probed | None:
@@ -192,9 +205,9 @@ def _show_doors(session: Session, scene: Scene) -> None:
         session.out.line()
 
 
-def _block(session: Session, text: str, *, wrap: bool = True) -> None:
-    """A paragraph, indented; a command stays in one line."""
-    for line in textwrap.wrap(text, _WIDTH) if wrap else [text]:
+def _block(session: Session, text: str) -> None:
+    """A paragraph, indented. Paths and commands are no such thing: they stay in one line."""
+    for line in textwrap.wrap(text, _WIDTH, break_on_hyphens=False):
         session.out.line(line, indent=2)
 
 
@@ -258,7 +271,7 @@ def _list(session: Session, checks: Sequence[Check]) -> None:
     for one in checks:
         session.out.line(f"{one.code}: {one.title} ({WORDS[one.severity]})", style="strong")
         _block(session, one.meaning)
-        _block(session, f"what to do: {one.remedy}", wrap=False)
+        session.out.line(f"what to do: {one.remedy}", indent=2)
         if one.depends_on:
             _block(session, f"not shown while one of these is there: {', '.join(one.depends_on)}")
 

@@ -67,7 +67,7 @@ def adopt(
     with changing(site) as tx:
         _refuse_known(tx, fingerprint(leaf))
         device = devices.find(tx, name) if further else devices.new_device(tx, name=name, role=role, owner=owner)
-        row, new = _anchor(tx, chain[0] if chain else leaf, chain[1:])
+        row, new = _anchor(tx, chain[0], chain[1:])
         made = tx.add_certificate(
             fingerprint=fingerprint(leaf),
             device_id=device.id,
@@ -84,8 +84,7 @@ def adopt(
             serial=made.serial,
             authority=authorities.fingerprint(row),
         )
-    issuer = authorities.name_of(chain[0] if chain else leaf)
-    return Adopted(device, made, issuer, new, enforce(site))
+    return Adopted(device, made, authorities.name_of(chain[0]), new, enforce(site))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,15 +58,31 @@ def read(files: Sequence[Path], ask: Callable[[Path], bytes], *, seconds: int = 
     for file in files:
         data = read_plain(file, max_bytes=MOST)
         try:
-            try:
-                found = _outside(data, b"", seconds)
-            except PassphraseNeeded:
-                found = _outside(data, ask(file), seconds)
+            found = _opened(data, lambda: ask(file), seconds)  # noqa: B023 - called before the next one
         except (InvalidInput, PassphraseNeeded) as error:
             raise type(error)(f"{file}: {error.message}", hint=error.hint) from None
         certificates += [x509.load_der_x509_certificate(base64.b64decode(one)) for one in found["certificates"]]
         keys += [load_private_key(one.encode("ascii")) for one in found["keys"]]
     return Opened(tuple(dict.fromkeys(certificates)), tuple(keys))
+
+
+def _opened(data: bytes, ask: Callable[[], bytes], seconds: int) -> dict[str, Any]:
+    if b"-----BEGIN " in data and b"ENCRYPTED" not in data:
+        return _answer(data, b"")  # nothing in it asks for work
+    if b"-----BEGIN " in data:
+        return _outside(data, ask(), seconds)
+    try:
+        return _outside(data, b"", seconds)
+    except PassphraseNeeded:
+        return _outside(data, ask(), seconds)
+
+
+def _answer(data: bytes, password: bytes) -> dict[str, Any]:
+    certificates, keys = contents(data, password)
+    return {
+        "certificates": [base64.b64encode(one).decode("ascii") for one in certificates],
+        "keys": [one.decode("ascii") for one in keys],
+    }
 
 
 def _outside(data: bytes, password: bytes, seconds: int) -> dict[str, Any]:
@@ -191,21 +207,21 @@ def _is_pkcs12(data: bytes) -> bool:
 
 def main() -> None:
     """The process: reads what `_outside` sends, limits itself, answers."""
+    from cryptography.exceptions import InternalError
+
     sent = json.loads(sys.stdin.buffer.read())
     seconds = int(sent["seconds"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     try:
-        certificates, keys = contents(base64.b64decode(sent["data"]), base64.b64decode(sent["password"]))
-        answer: dict[str, Any] = {
-            "certificates": [base64.b64encode(one).decode("ascii") for one in certificates],
-            "keys": [one.decode("ascii") for one in keys],
-        }
+        answer = _answer(base64.b64decode(sent["data"]), base64.b64decode(sent["password"]))
     except RedlatchError as error:
         answer = {"error": [error.code, error.message, error.hint]}
-    except Exception:  # noqa: BLE001 - what a parser makes of it is the file's fault, and told as that
-        answer = {"error": ["invalid-input", "it is malformed", ""]}
+    except (MemoryError, InternalError):  # the latter is what cryptography makes of OpenSSL's "malloc failure"
+        return  # no answer says that it was too much
+    except Exception as error:  # noqa: BLE001 - what a parser makes of it is the file's fault, and told as that
+        answer = {"error": ["invalid-input", f"it is malformed ({type(error).__name__})", ""]}
     sys.stdout.write(json.dumps(answer))
 
 

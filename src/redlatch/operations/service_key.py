@@ -153,11 +153,10 @@ def _names(certificate: x509.Certificate, host: str) -> bool:
 def _why_issue(site: Site, config: Config, present: x509.Certificate | None) -> str:
     if present is None:
         return "issued a certificate for console and enrolment"
-    if not _is_own(site, present):
-        return "issued a certificate of this site's own CA for console and enrolment"
     ca = authority(site, "server", signing=False)
     if not server.issued_by(present, ca):
-        return _NEW_ROOT
+        own = _is_own(site, present, ended=True)
+        return _NEW_ROOT if own else "issued a certificate of this site's own CA for console and enrolment"
     why = server.why_renew(present, tuple(server.covered(ca, config.hosts)), site.clock())
     return why[0].replace("the server certificate", "the certificate of console and enrolment") if why else ""
 
@@ -212,10 +211,10 @@ def _write(site: Site, pair: ServerPair) -> None:
         write_atomic(site.settings.service_pem, pem_of(pair), mode=0o600, owner=own_user(site.settings))
 
 
-def _is_own(site: Site, certificate: x509.Certificate) -> bool:
-    """Whether a server CA of this site issued it that was not taken out of use."""
+def _is_own(site: Site, certificate: x509.Certificate, *, ended: bool = False) -> bool:
+    """Whether a server CA of this site issued it; with `ended` one that was taken out of use, too."""
     with site.store.read() as view:
-        rows = authorities.trusted(view, "server")
+        rows = view.authorities("server") if ended else authorities.trusted(view, "server")
     return any(server.issued_by(certificate, authorities.made_of(row)) for row in rows)
 
 

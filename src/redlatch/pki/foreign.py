@@ -80,8 +80,10 @@ def device(
     now: datetime,
     public: Collection[bytes] = (),
 ) -> tuple[x509.Certificate, ...]:
-    """Checks a single device certificate made elsewhere; what stands above it, its issuer first, its root last
-    (nothing: it is self-signed, its own anchor). InvalidInput.
+    """Checks a single device certificate made elsewhere; what stands above it, its issuer first, its root last.
+
+    InvalidInput, also for one that signed itself: HAProxy takes it as its own anchor, Node.js 24 does not
+    (measured).
     """
     try:
         if certificate.not_valid_after_utc <= now:
@@ -104,11 +106,14 @@ def device(
                 "the certificate may not sign (keyUsage without digitalSignature): no TLS client can use it"
             )
         check_public_key(certificate.public_key())
-        check_signature(certificate)
         _check_name(certificate)
         chain = chain_of(certificate, others)
-        if chain:
-            check_chain("device", chain[0], chain[1:], now=now, public=public)
+        if not chain:
+            raise InvalidInput(
+                "the certificate signed itself, and Node.js takes no such one from a client",
+                hint="give the device a key of this site's: redlatch device add NAME",
+            )
+        check_chain("device", chain[0], chain[1:], now=now, public=public)
     except _MALFORMED as error:
         raise InvalidInput("the certificate cannot be read: it is malformed") from error
     return chain
@@ -120,6 +125,7 @@ def chain_of(certificate: x509.Certificate, others: Sequence[x509.Certificate]) 
     """
     found: list[x509.Certificate] = []
     last = certificate
+    check_signature(last)
     while not _signed_by(last, last):
         if len(found) >= _MOST_ABOVE:
             raise InvalidInput("the chain is longer than any that is in use")
@@ -131,6 +137,7 @@ def chain_of(certificate: x509.Certificate, others: Sequence[x509.Certificate]) 
             )
         found.append(issuer)
         last = issuer
+        check_signature(last)  # by what is broken nothing can be put in order
     return tuple(found)
 
 
@@ -168,7 +175,6 @@ def check_chain(
                 hint="strict verifiers refuse its certificates; make it anew",
             )
         check_public_key(one.public_key())
-        check_signature(one)
         _check_usage(kind, one)
         if kind == "device":
             _check_constraints(one, name)

@@ -26,7 +26,7 @@ from redlatch.checks.model import Check, Scene
 from redlatch.checks.run import Report, run
 from redlatch.engines.nodered import dropin
 from redlatch.engines.nodered.users import User
-from redlatch.operations import devices
+from redlatch.operations import backup, devices
 from redlatch.operations import service as services
 from redlatch.operations.service_key import server_pem
 from redlatch.operations.site import Site
@@ -141,6 +141,7 @@ def healthy(patch: pytest.MonkeyPatch) -> Iterator[Healthy]:
         port = stack.enter_context(_console())
         services.configure(site, console_port=port, enrolment_port=free_port())
         server_pem(site)
+        backup.make(site, seal=bytes, how={}, deliver=lambda _: None)
         site.store.close()
         yield found
 

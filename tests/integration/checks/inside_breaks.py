@@ -521,6 +521,13 @@ BREAKS = (
     Break("store-unusable", write(database, b"no store" * 1000), text(database)),
     Break("store-damaged", damaged, text(database)),
     Break("audit-broken", sql("UPDATE audit SET actor = 'nobody' WHERE seq = 2"), says("audit trail")),
+    Break(
+        "backup-old",
+        sql("UPDATE audit SET kind = 'site.changed' WHERE kind = 'backup.made'"),
+        says(""),
+        also=("audit-broken",),
+    ),
+    Break("backup-old", later(31), says(""), name="days"),
     Break("disk-read-only", read_only, text(in_published(""))),
     Break("disk-full", small_disk, text(in_published(""))),
     Break(

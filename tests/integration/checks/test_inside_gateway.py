@@ -15,7 +15,6 @@ from redlatch.checks.model import Scene
 from redlatch.checks.run import Report, run
 from redlatch.engines.haproxy import program
 
-BREAKS = ("haproxy-missing", "gateway-stopped")
 _LOOKED_AT = (*service.CHECKS, *keys.CHECKS)
 #: It is root's own in these tests, with nobody else and no timer.
 _ALWAYS = {"flows-are-root", "refresh-by-hand"}

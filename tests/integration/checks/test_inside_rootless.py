@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from tests.cli.harness import Person
 
-BREAKS = ("keys-unprotected",)
-
 
 @pytest.mark.parametrize("protected", [True, False])
 def test_keys_without_a_passphrase_are_found(tmp_path: Path, protected: bool) -> None:

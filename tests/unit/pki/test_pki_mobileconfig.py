@@ -56,7 +56,7 @@ def made(key: Key, cert: x509.Certificate, signer: ServerPair, **changed: Any) -
     p12 = pkcs12(key, cert, [], "phone", PASSWORD)
     arguments: dict[str, Any] = {
         "p12": p12, "password": PASSWORD, "certificate": cert, "device_id": DEVICE, "device": "Bart's phone",
-        "site_id": SITE, "site": "pi.local", "server_ca": None, "signer": signer, **changed,
+        "site_id": SITE, "site": "pi.local", "server_cas": (), "signer": signer, **changed,
     }  # fmt: skip
     return content(identity_profile(**arguments))
 

@@ -43,6 +43,11 @@ def read_flows(
         return None
     if not data:
         return None
+    return parse(data)
+
+
+def parse(data: bytes) -> list[Node]:
+    """The nodes of a flow file's content; [] for what cannot be understood."""
     try:
         nodes = json.loads(data)
     except (ValueError, RecursionError):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from redlatch.errors import RedlatchError
 from redlatch.operations import trials, weighing
 from redlatch.service.console.asking import Ask, Begin, Outcome, Page, Way
 
@@ -31,7 +32,10 @@ def refused(ask: Ask, operation: Callable[[Site], object], *, triable: bool = Tr
     """As `look`, for a form that was sent: what to show again when it locks somebody out and nobody insists."""
     if ask.form.has("insist"):
         return None
-    would = look(ask, operation, triable=triable)
+    try:
+        would = look(ask, operation, triable=triable)
+    except RedlatchError:  # the change itself says so
+        return None
     return would if would["weighed"].lost else None
 
 
