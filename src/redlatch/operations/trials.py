@@ -134,7 +134,7 @@ def refuse_beside(tx: Transaction, *, asked: Asked | None) -> None:
     row = tx.trial()
     if row is not None and (asked is not None or any(event.kind in TRIABLE for event in tx.recorded)):
         raise Conflict(
-            f"a change is on trial until {row.until:%H:%M:%S} UTC ({row.what}); until then there is no other one",
+            f"a change is on trial ({row.what}), and until that is over there is no other one",
             hint=_WAY_OUT,
         )
 
@@ -216,7 +216,7 @@ def keep(site: Site, *, connected: float | None = None) -> Ended:
                 hint="use another owner's device, or on the machine: redlatch trial keep",
             )
         tx.end_trial()
-        tx.record("trial.kept", what=row.what, connection=site.trial.connection if site.trial else "")
+        tx.record("trial.kept", what=row.what)
         revision = tx.revision
     return Ended(row.what, True, (), Force(revision, "recorded"))
 

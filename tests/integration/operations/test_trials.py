@@ -176,7 +176,7 @@ def test_beside_a_trial_there_is_no_other_change(site: Site, change: Callable[[S
     rules.add(on_trial(site), rules.Wanted(area="websockets"))
     before = state(site)
     for tried in (site, on_trial(site)):
-        with pytest.raises(Conflict, match="a change is on trial until") as caught:
+        with pytest.raises(Conflict, match="a change is on trial") as caught:
             change(tried)
         assert "redlatch trial keep" in caught.value.hint
     assert state(site) == before
@@ -218,8 +218,9 @@ def test_a_revocation_is_on_no_trial(site: Site) -> None:
 
 
 def test_no_clock_makes_a_trial_longer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set back by years or forward: it lasts as long as the machine runs. After a restart it is over when less time
-    has passed since the start than had before.
+    """Set back by years or forward: what counts is how long the machine runs.
+
+    After a restart it is over when less time has passed since the start than had before.
     """
     past, future = (
         replace(site, clock=lambda days=days: bootstrap.now() + timedelta(days=days)) for days in (-3000, 3000)
@@ -318,7 +319,7 @@ def test_what_cannot_be_read_is_said(site: Site, text: str) -> None:
 
 
 def test_waiting_for_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken back at its end; kept meanwhile, the waiting ends; before anything is recorded it waits a while."""
+    """Taken back at its end; kept meanwhile, the waiting ends; before anything is recorded it waits a while."""
     before = state(site)
     pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: None, lambda: later(monkeypatch, 200)])
     ended = trials.wait(site, pause=lambda _: next(pauses)())
