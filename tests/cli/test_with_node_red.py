@@ -103,7 +103,7 @@ def test_prove_expects_what_the_rules_say(running: tuple[Person, int]) -> None:
         "network add elsewhere 203.0.113.0/24",
         "rule add --anyone --from localhost --area editor-read --yes",
         "rule add --role admin --from elsewhere --area all",
-        "rule remove 2 --yes",
+        "rule remove 2",
     ):
         done = person.run(*line.split())
         assert done.returncode == 0, done.stderr
