@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from redlatch.errors import NotPermitted, NotSetUp, RedlatchError
+from redlatch.errors import NotPermitted, NotSetUp, RedlatchError, StoreError
 from redlatch.files import own_user
 from redlatch.operations import publishing
 from redlatch.operations.site import Config, Site
 from redlatch.settings import Settings
-from redlatch.store import Store
+from redlatch.store import Shut, Store
 
 if TYPE_CHECKING:
     from redlatch.operations import gateway, gateway_plan
@@ -46,15 +46,7 @@ def open_site(
 
     Errors: NotSetUp, NotPermitted, StoreError, StoreTooNew.
     """
-    try:
-        exists = settings.database.exists()
-    except PermissionError:
-        raise NotPermitted(
-            f"{settings.authority} may not be read",
-            hint="run the command with sudo, or as the user who ran redlatch up",
-        ) from None
-    if not exists:
-        raise NotSetUp(f"there is no site in {settings.home} yet", hint="run: redlatch up")
+    _refuse_nothing(settings)
     site = Site(settings, Store.open(settings.database), actor, clock, passphrase)
     with site.store.read() as view:
         if not view.site().config:
@@ -62,6 +54,32 @@ def open_site(
     publishing.repair(site)
     _take_back(site)
     return site
+
+
+def site_to_check(settings: Settings, *, actor: str, clock: Callable[[], datetime] = now) -> Site:
+    """The site as it is, for checks: nothing is put right on the way, and a store that cannot be opened raises
+    why whenever it is read. Nobody is asked for a passphrase. Errors: NotSetUp, NotPermitted.
+    """
+    _refuse_nothing(settings)
+    store: Store
+    try:
+        store = Store.open(settings.database)
+    except StoreError as error:
+        store = Shut(settings.database, error)
+    return Site(settings, store, actor, clock, no_passphrase)
+
+
+def _refuse_nothing(settings: Settings) -> None:
+    """NotSetUp where there is no site, NotPermitted where that cannot be seen."""
+    try:
+        exists = settings.database.exists() or settings.database.is_symlink()
+    except PermissionError:
+        raise NotPermitted(
+            f"{settings.authority} may not be read",
+            hint="run the command with sudo, or as the user who ran redlatch up",
+        ) from None
+    if not exists:
+        raise NotSetUp(f"there is no site in {settings.home} yet", hint="run: redlatch up")
 
 
 def _take_back(site: Site) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from redlatch import bootstrap
 from redlatch.files import make_dir
-from redlatch.operations import server
+from redlatch.operations import authorities
 from redlatch.operations.site import Config, Site, changing
 from redlatch.settings import from_environment
 from redlatch.store import Store
@@ -29,7 +29,7 @@ def small_site(root: Path) -> Site:
         tx.set_config(config.stored())
         tx.record("site.created", machine=config.machine)
         for kind in ("server", "device"):
-            server.create_authority(site, tx, kind, config.hosts, None)
+            authorities.create(site, tx, kind, config.hosts, None)
     return site
 
 

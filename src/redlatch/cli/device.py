@@ -36,6 +36,7 @@ device = LazyGroup(
     ),
     lazy={
         "add": ("redlatch.cli.device:add", "add a device and write its key to a file"),
+        "adopt": ("redlatch.cli.adopt:adopt", "let a device in by a certificate that it has from elsewhere"),
         "send": ("redlatch.cli.send:send", "add a device and hand its key over here and now, by a link"),
         "invite": ("redlatch.cli.invite:invite", "make a link by which a device gets its key from the service"),
         "links": ("redlatch.cli.invite:links_", "show such links and what came of them"),

@@ -14,7 +14,7 @@ from typing import Final
 
 from redlatch.engines.nodered import claims
 from redlatch.errors import RedlatchError
-from redlatch.operations import engines
+from redlatch.operations import engines, machine
 from redlatch.operations.site import Site
 from redlatch.policy import impact as policy
 from redlatch.policy.builtin import BUILTIN
@@ -67,12 +67,17 @@ def follow(site: Site, *, wait: Callable[[], bool]) -> Iterator[claims.Access]:
 
 
 def seen(site: Site) -> Seen:
-    """What the access logs say; nothing where there is none, or none that can be trusted."""
+    """What the access logs say, but for our own checks; nothing where there is none, or none that can be
+    trusted.
+    """
     try:
         entries = accesses(site, LAST)
     except RedlatchError:  # a planted file; `status` and `log` tell of it
         entries = []
-    numbers = [number for one in entries if (number := peer_number(one.address)) is not None]
+    ours = machine.CHECKS_FROM
+    numbers = [
+        number for one in entries if one.address != ours and (number := peer_number(one.address)) is not None
+    ]
     counted = Counter(shown(version, value, value) for version, value in numbers)
     speakers = [one.by for one in engines.configured(site.settings, site.config())]
     return Seen(len(numbers), dict(counted.most_common()), " and ".join(speakers) or "Node-RED")

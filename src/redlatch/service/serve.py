@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.files import explained
-from redlatch.operations import hosts, links, machine, notices, service, trials
+from redlatch.operations import authorities, hosts, links, machine, notices, service, trials
 from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
@@ -279,13 +279,8 @@ class Serve:
         return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
 
     def _device_cas(self) -> str:
-        from cryptography import x509
-
-        from redlatch.pki.certificates import certificate_pem
-
         with self._site.store.read() as view:
-            rows = [row for row in view.authorities("device") if row.retired_at is None]
-        return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
+            return authorities.device_cas(view).decode("ascii")
 
 
 def _somebody_listens(error: BaseException | None) -> bool:

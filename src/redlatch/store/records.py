@@ -116,6 +116,18 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Remaining:
+    """A device in use that has not moved to another authority yet: when its last certificate in use ends, and when
+    Node-RED says that it came last.
+    """
+
+    device_id: str
+    name: str
+    not_after: datetime
+    seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRow:
     """An enrolment link. `device_id` is set for a further key of a device, and for all once redeemed."""
 

@@ -62,6 +62,11 @@ class Transaction(Reader):
         """Says that what engines enforce has changed: the revision grows by one with this transaction."""
         self._touched = True
 
+    def raise_revision(self, above: int) -> None:
+        """Has the revision of this transaction be above that one too: engines take no older snapshot."""
+        self._revision = max(self._revision, above)
+        self.touch()
+
     @property
     def revision(self) -> int:
         """The site's revision once this transaction is committed."""
@@ -97,6 +102,19 @@ class Transaction(Reader):
         ).rowcount:
             raise NotFound(f"there is no authority {authority_id} in use")
         self.touch()
+
+    def set_signing(self, authority_id: int, signing: bool) -> None:
+        """Says whether new certificates may come from an authority in use. NotFound."""
+        if not self._change("set_signing", sql.SET_SIGNING, {"id": authority_id, "signing": signing}).rowcount:
+            raise NotFound(f"there is no authority {authority_id} in use")
+
+    def revoke_by_authority(self, authority_id: int, at: datetime, reason: str) -> int:
+        """Shuts out every certificate of an authority; returns how many."""
+        return self._change(
+            "revoke_by_authority",
+            sql.REVOKE_BY_AUTHORITY,
+            {"id": authority_id, "at": _unix(at), "reason": reason, "changed": self._touching()},
+        ).rowcount
 
     def add_device(
         self, device_id: str, *, name: str, name_key: str, role: str, owner: str | None, user_slug: str

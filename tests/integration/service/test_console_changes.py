@@ -15,6 +15,7 @@ import pytest
 from tests.support.consoling import Consoling, consoling, heading, text_of
 from tests.support.wait import until
 
+from redlatch.checks import report as reports
 from redlatch.operations import devices, networks, reach, roles, rules
 from redlatch.operations.site import Site, changing, set_config
 from redlatch.policy.model import Areas
@@ -342,6 +343,33 @@ def test_health_says_what_can_be_seen_from_here(at: Consoling) -> None:
     at.change("/roles/add", {"name": "kiosk", "like": "user"})
     at.connected()
     until(lambda: "Locked, says Node-RED" in text_of(at.get("/")) or None, seconds=8)
+
+
+def found(text: str, at: datetime) -> reports.Kept:
+    """A report with one finding, of that time."""
+    line = reports.Line(
+        "file-open", "open", "files can be read", text, "/a/file", "Somebody can.", "chmod 600 '<b>'", at
+    )
+    return reports.Kept(at, (line,), (("a title", "only root may <look>"),), 2)
+
+
+def test_health_shows_what_check_found(at: Consoling) -> None:
+    """With since when, what it means and what to do, escaped; and that it is old, or that there is none."""
+    assert "Nobody has looked yet" in text_of(at.get("/health"))
+    now = at.site.clock()
+    reports.save(at.site.settings, found("<script>alert(1)</script>", now - timedelta(hours=3)))
+    answer = at.get("/health", "admin")
+    page = text_of(answer)
+    assert "open: files can be read" in page
+    assert "3 hours ago" in page
+    assert "<script>alert(1)</script>" in page
+    assert b"<script>alert" not in answer.body
+    assert "What to do: chmod 600 '<b>'" in page
+    assert "2 findings follow from what stands above" in page
+    assert "could not be looked at: a title: only root may <look>" in page
+    assert "too long ago" not in page
+    reports.save(at.site.settings, found("old", now - timedelta(days=3)))
+    assert "That is too long ago to go by" in text_of(at.get("/health"))
 
 
 def test_a_site_without_node_red_is_told_so(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Ground:
 
     def key(self, name: str, **told: Any) -> Key:
         issued = devices.add(self.site, name, **told)
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.folder / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued.fingerprint)
