@@ -55,12 +55,12 @@ def options(*names: str) -> Callable[[_F], _F]:
 
 def prepared(session: Session, what: str, *, force: bool = False, trial: timedelta | None = None) -> Site:
     """The site to make a change with: insisting, or on trial. `what` says in words what is done."""
-    from redlatch.operations import trials
+    from redlatch.operations import trial_watch, trials
 
     site = replace(session.site(), insist=force)
     if trial is None:
         return site
-    asked = trials.Asked(trials.length(trial), what, "the command line", trials.watch)
+    asked = trials.Asked(trials.length(trial), what, "the command line", trial_watch.watch)
     return replace(site, trial=asked)
 
 
@@ -149,7 +149,7 @@ def hold(session: Session, site: Site) -> None:
 
     ctrl-c takes it back at once. TakenBack when it was not kept; in a script it returns at once.
     """
-    from redlatch.operations import trials
+    from redlatch.operations import trial_watch, trials
 
     found = trials.show(site) if site.trial is not None else None
     if found is None:
@@ -169,7 +169,7 @@ def hold(session: Session, site: Site) -> None:
         time.sleep(seconds)
 
     try:
-        ended = trials.wait(site, pause=tick)
+        ended = trial_watch.wait(site, pause=tick)
         kept = ended is None and trials.was_kept(site)
     except KeyboardInterrupt:
         trials.undo(site)

@@ -15,7 +15,7 @@ from tests.support.home import copied, small_site
 
 from redlatch import bootstrap
 from redlatch.errors import Conflict, InvalidInput, LockOut, NotFound, NotPermitted, StoreError
-from redlatch.operations import devices, emergency, exchange, networks, origins, roles, rules, trials
+from redlatch.operations import devices, emergency, exchange, networks, origins, roles, rules, trial_watch, trials
 from redlatch.operations.publishing import build
 from redlatch.operations.site import Maker, Site
 
@@ -240,6 +240,23 @@ def test_no_clock_makes_a_trial_longer(site: Site, monkeypatch: pytest.MonkeyPat
     assert state(site) == before
 
 
+@pytest.mark.parametrize("days", [-3000, 3000])
+@pytest.mark.parametrize("passed", [121, -1])
+def test_a_clock_that_jumped_is_no_reason_to_leave_it(
+    site: Site, days: int, passed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no other change would be made by takes a trial back all the same, at a time that can be."""
+    before = state(site)
+    rules.remove(on_trial(site), 2)
+    later(monkeypatch, passed)
+    jumped = replace(site, clock=lambda: bootstrap.now() + timedelta(days=days))
+    assert trials.settle(jumped) is not None
+    assert state(site) == before
+    with site.store.read() as view:
+        at = view.audit_before(None, 1)[0].event.at
+    assert abs(at - bootstrap.now()) < timedelta(minutes=5)
+
+
 def test_only_what_is_over_is_taken_back_by_itself(site: Site) -> None:
     rules.remove(on_trial(site), 2)
     with pytest.raises(Conflict, match="not over"):
@@ -322,11 +339,11 @@ def test_waiting_for_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     """Taken back at its end; kept meanwhile, the waiting ends; before anything is recorded it waits a while."""
     before = state(site)
     pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: None, lambda: later(monkeypatch, 200)])
-    ended = trials.wait(site, pause=lambda _: next(pauses)())
+    ended = trial_watch.wait(site, pause=lambda _: next(pauses)())
     assert ended is not None
     assert state(site) == before
     monkeypatch.undo()
     pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: trials.keep(site)])
-    assert trials.wait(site, pause=lambda _: next(pauses)()) is None
-    monkeypatch.setattr(trials, "_GRACE", 0.0)
-    assert trials.wait(site, pause=lambda _: None) is None
+    assert trial_watch.wait(site, pause=lambda _: next(pauses)()) is None
+    monkeypatch.setattr(trial_watch, "_GRACE", 0.0)
+    assert trial_watch.wait(site, pause=lambda _: None) is None
