@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 import pytest
 from tests.support.clients import Connection, Refused, Response
 from tests.support.consoling import PAGE, Consoling, consoling, text_of
+from tests.support.wait import until
 
-from redlatch.operations import devices, networks, rules, trials
+from redlatch.operations import devices, emergency, networks, rules, trials
 
 HTMX = {"HX-Request": "true", "HX-Target": "trial"}
 
@@ -188,3 +189,12 @@ def test_the_end_is_the_services_own(at: Consoling) -> None:
         event = view.audit_before(None, 1)[0].event
     assert (event.kind, event.actor) == ("trial.undone", "somebody else")
     assert json.dumps(event.data)
+
+
+def test_a_way_back_in_is_named_until_its_end(at: Consoling) -> None:
+    """On the page of what is not as it should be."""
+    opened = emergency.open_(at.site, "again")
+    said = "a way back in is open until"
+    until(lambda: said in text_of(at.get("/health")), what="the warning")
+    at.change(f"/devices/{opened.issued.device.id}/revoke")
+    assert said not in text_of(at.get("/health"))
