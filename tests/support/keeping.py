@@ -42,9 +42,11 @@ def proved(data: bytes) -> Proved:
     return backup.read(opened(data), Path("the-backup"))
 
 
-def put_back(data: bytes, home: Path, *, replace: bool = False, now: Callable[[], Any] = bootstrap.now) -> Site:
+def put_back(
+    data: bytes, home: Path | Settings, *, replace: bool = False, now: Callable[[], Any] = bootstrap.now
+) -> Site:
     """The site of a backup restored in `home`, opened."""
-    settings: Settings = from_environment(home, {})
+    settings = home if isinstance(home, Settings) else from_environment(home, {})
     found = proved(data)
     plan = restore.plan(settings, found, now=now(), replace_present=replace)
     restore.restore(plan, actor="test", clock=now)

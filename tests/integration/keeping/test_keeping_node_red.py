@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration.operations.conftest import House, Key
-from tests.support.clients import Refused, request
+from tests.integration.operations.gateways import Gate, web
+from tests.support.clients import HasCertificate, Refused, request
 from tests.support.keeping import back_up, put_back
 from tests.support.nodered import NodeRed
 from tests.support.wait import until
@@ -23,7 +24,7 @@ from redlatch.operations import devices
 from redlatch.store.database import VERSIONS
 
 
-def gets_in(port: int, key: Key | None) -> bool:
+def gets_in(port: int, key: HasCertificate | None) -> bool:
     """Whether the editor's flows are handed to who shows this key, over a new connection."""
     try:
         return request(port, "GET", "/flows", key).status == 200
@@ -53,6 +54,22 @@ def test_a_device_of_before_gets_into_the_restored_site(tmp_path: Path) -> None:
         assert gets_in(red.port, lamp)
         devices.revoke(new.open(), "Phone")
         assert not gets_in(red.port, phone)
+
+
+def test_a_device_of_before_gets_through_the_restored_gateway(tmp_path: Path) -> None:
+    """The same with HAProxy: `gateway up` on the new machine, another port, and the old keys count."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    old, new = Gate(tmp_path / "old"), Gate(tmp_path / "new")
+    old.up()
+    phone, tablet = old.key("Phone", role="owner"), old.key("Tablet", role="owner")
+    devices.revoke(old.open(), "Tablet")
+    data = back_up(old.open())
+    old.open().store.close()
+    put_back(data, new.settings).store.close()
+    new.up()
+    with closing(new.open().store), web(new.behind), new.run():
+        assert [gets_in(new.port, one) for one in (phone, tablet, None)] == [True, False, False]
 
 
 def to_0003(database: Path) -> None:
