@@ -90,7 +90,11 @@ def _renewed(site: Site, engine: Engine, hosts: tuple[str, ...], pair: ServerPai
     """
     present = leaf_of(engine)
     if pair is None:
-        changes = why_renew(present, hosts, site.clock())
+        ca = authority(site, "server", signing=False)
+        changes = why_renew(present, tuple(host for host in hosts if ca.covers(host)), site.clock())
+        if not changes and present is not None and not _is_own(site, present):
+            # of the site that was here before this one was restored: no device would know it
+            changes = ["issued a server certificate of this site's own CA"]
         if changes:
             issue(site, engine)
         return changes
@@ -271,6 +275,22 @@ def why_renew(leaf: x509.Certificate | None, hosts: tuple[str, ...], now: dateti
     missing = [str(one) for one in machine.private_addresses() if one not in addresses]
     missing += [name for name in hosts if name not in _dns_names(leaf)]
     return [f"renewed the server certificate for {', '.join(missing)}"] if missing else []
+
+
+def _is_own(site: Site, leaf: x509.Certificate) -> bool:
+    """Whether one of the site's server CAs issued it that is not out of use."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    with site.store.read() as view:
+        rows = [row for row in view.authorities("server") if row.retired_at is None]
+    for row in rows:
+        try:
+            leaf.verify_directly_issued_by(x509.load_der_x509_certificate(row.certificate))
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return True
+    return False
 
 
 def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:

@@ -209,6 +209,27 @@ def test_what_was_published_after_the_backup_is_not_believed(tmp_path: Path) -> 
         assert set(published(again.settings.published).devices) == {old.fingerprint}
 
 
+def test_the_server_shows_a_certificate_of_the_restored_ca(original: Original, tmp_path: Path) -> None:
+    """An installer made a fresh site on the new machine and published a key by its CA, which no device knows."""
+    fresh = small_site(tmp_path)
+    user = user_by_uid(os.getuid())
+    assert user is not None
+    publish.prepare(fresh.settings, user)
+    target = Target(user.name, user.uid, user.gid, str(tmp_path), str(tmp_path / "settings.js"), 1880)
+    for back in (False, True):
+        site = put_back(original.file, fresh.settings.home, replace=True) if back else fresh
+        with closing(site.store):
+            with changing(site) as tx:
+                set_config(tx, target=target)
+                tx.record("site.changed")
+            assert server.refresh(site).changes
+            leaf = server.published_leaf(site)
+            assert leaf is not None
+            leaf.verify_directly_issued_by(authority(site, "server").certificate)
+            assert server.refresh(site).changes == ()
+    leaf.verify_directly_issued_by(authority(original.site, "server").certificate)
+
+
 def test_what_belongs_to_the_old_machine_is_left_out(tmp_path: Path) -> None:
     """Its Node-RED, its files, its addresses, its programs; the web hook and the names stay."""
     site = small_site(tmp_path)
