@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redlatch.errors import EngineError, InvalidInput
+from redlatch.files import Owner
 from redlatch.operations import heads
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Notify, Site, changing, set_config
@@ -61,11 +62,13 @@ def send(site: Site) -> list[dict[str, Any]]:
     return found
 
 
-def deliver(notify: Notify, document: dict[str, Any]) -> None:
-    """Hands a notice to the command (JSON on its standard input) and the web hook (POST). EngineError."""
+def deliver(notify: Notify, document: dict[str, Any], *, owner: Owner | None = None) -> None:
+    """Hands a notice to the command (JSON on its standard input) and the web hook (POST). EngineError. `owner`: as
+    whom root runs the command.
+    """
     data = json.dumps(document).encode()
     if notify.command is not None:
-        _run(notify.command, data)
+        _run(notify.command, data, owner)
     if notify.webhook is not None:
         _post(notify.webhook, data)
 
@@ -117,11 +120,15 @@ def is_webhook(url: str) -> bool:
     return (parts.scheme == "https" or here) and bool(parts.hostname) and port != 0 and url.isprintable()
 
 
-def _run(command: str, data: bytes) -> None:
+def _run(command: str, data: bytes, owner: Owner | None) -> None:
+    rights: dict[str, Any] = {}
+    if owner is not None and owner.uid != os.geteuid():
+        rights = {"user": owner.uid, "group": owner.gid, "extra_groups": [], "cwd": "/"}
     try:
         done = subprocess.run(
-            [command], input=data, capture_output=True, timeout=_SECONDS, check=False, env={"PATH": os.defpath}
-        )
+            [command], input=data, capture_output=True, timeout=_SECONDS, check=False, env={"PATH": os.defpath},
+            **rights,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"the notice command {command} failed: {str(error).lower()}") from error
     if done.returncode:

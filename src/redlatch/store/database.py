@@ -139,6 +139,13 @@ class Store:
             with self._turn("DEFERRED"):
                 yield Reader(self._connection)
 
+    def damages(self) -> list[str]:
+        """What SQLite finds wrong in the file, in its words (at most 20 lines); reads all of it. StoreError."""
+        with self._lock, in_words(self.path):
+            rows = self._connection.execute("PRAGMA quick_check(20)").fetchall()
+        said = [line for (text,) in rows for line in str(text).splitlines()]
+        return [] if said == ["ok"] else said
+
     @contextlib.contextmanager
     def _turn(self, kind: str) -> Iterator[None]:
         connection = self._connection
@@ -235,6 +242,30 @@ def _keep(path: Path, version: str) -> Path:
         if other != kept:
             other.unlink(missing_ok=True)
     return kept
+
+
+class Shut(Store):
+    """Stands for a store that cannot be opened: every use of it raises why."""
+
+    def __init__(self, path: Path, error: StoreError) -> None:
+        self.path = path
+        self._error = error
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    @contextlib.contextmanager
+    def write(self, actor: str, now: datetime) -> Iterator[Transaction]:
+        raise self._error
+        yield  # it is a generator all the same
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Reader]:
+        raise self._error
+        yield
+
+    def damages(self) -> list[str]:
+        raise self._error
 
 
 def _connect(path: Path, *, patience: float = PATIENCE) -> sqlite3.Connection:
