@@ -64,11 +64,12 @@ class Campaign:
         self.operation.do(self.at)  # whatever is imported late is imported now
         self.at.restore()
         self.old: list[Admits | None] = [admitted(folder) for folder in folders(self.at)]
-        first = dump(self.at.settings.database)
+        first, text = dump(self.at.settings.database), self.at.settings_file.read_bytes()
         self.ran = self._run()
         assert self.ran.ended == DONE, self.ran.said
         self.states = [first, *noted(self.memory)]
         assert dump(self.at.settings.database) == self.states[-1]
+        self.texts = {text, self.at.settings_file.read_bytes()}
         self._judge("undisturbed", self.states[-1:], "undisturbed")
         return self.ran.below(self.at.root)
 
@@ -134,6 +135,8 @@ class Campaign:
             found = dump(self.at.settings.database)
             if found not in allowed and not self._taken_back(found):
                 yield f"neither the old state nor the new: {_lines(found, allowed)}"
+            if self.at.settings_file.read_bytes() not in self.texts:
+                yield "settings.js is neither the old one nor the new"
             if too_open := more_open(self.at, self.old):
                 yield f"more open than the store: {too_open}"
             self._next()
@@ -209,18 +212,18 @@ def memory() -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default="", help="operations whose name begins so; commas between several")
+    parser.add_argument("--only", default="", help="these operations, commas between them; default: all")
     parser.add_argument("--every", type=int, default=1, help="every so-manieth write point")
     parser.add_argument("--out", type=Path, help="where the table is written, too")
     options = parser.parse_args()
-    only = tuple(options.only.split(","))
+    only = options.only.split(",") if options.only else [one.name for one in OPERATIONS]
     rows = []
     wrong: list[str] = []
     places: dict[str, Place] = {}
     with tempfile.TemporaryDirectory(prefix="rl-crash-", dir=memory()) as folder:
         logs = Path(folder) / "logs"
         logs.mkdir()
-        for operation in (one for one in OPERATIONS if one.name.startswith(only)):
+        for operation in (one for one in OPERATIONS if one.name in only):
             if operation.base not in places:
                 places[operation.base] = Place(Path(folder) / operation.base, operation.base)
             campaign = Campaign(operation, places[operation.base], logs)

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tests.integration.operations.conftest import fill
 from tests.integration.operations.gateways import Both
 from tests.support.enrolling import make_csr
 
@@ -34,6 +35,7 @@ from redlatch.operations import (
 
 PEER: Final = "192.168.1.20"
 LONG: Final = 20_000
+MANY: Final = 300  # devices: enough for a snapshot of several parts
 
 
 def nobody(_: Any) -> dict[str, Any]:
@@ -42,8 +44,8 @@ def nobody(_: Any) -> dict[str, Any]:
 
 
 class Place(Both):
-    """A home that can be put back as it was: nothing yet ("fresh"), a locked Node-RED ("locked"), or that with a
-    gateway, devices, rules, networks, links and all ("lived").
+    """A home that can be put back as it was: nothing yet ("fresh"), a locked Node-RED ("locked"), that with many
+    devices ("many"), or that with a gateway, devices, rules, networks, links and all ("lived").
     """
 
     def __init__(self, root: Path, base: str) -> None:
@@ -55,6 +57,8 @@ class Place(Both):
         if base == "lived":
             self.up()
             self._live()
+        elif base == "many":
+            fill(self.open(), MANY)
         self.close()
         shutil.copytree(root, self.before, symlinks=True)
 
@@ -95,7 +99,7 @@ class Place(Both):
         subprocess.run(["cp", "-a", source or self.before, self.root], check=True)
 
 
-Base = Literal["fresh", "locked", "lived"]
+Base = Literal["fresh", "locked", "lived", "many"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ OPERATIONS: Final = (
     Operation("device revoke", lambda at: devices.revoke(at.open(), "phone")),
     Operation("device rename", lambda at: devices.rename(at.open(), "phone", "pocket")),
     Operation("device role", lambda at: devices.set_role(at.open(), "phone", "kiosk")),
+    Operation("device role among many", lambda at: devices.set_role(at.open(), "d7", "owner"), "many"),
     Operation("device invite", lambda at: links.invite(at.open(), [links.Wanted("new")], trust_lan=True)),
     Operation("device withdraw", lambda at: links.withdraw(at.open(), at.number)),
     Operation("link redeemed", _redeem),
@@ -165,5 +170,5 @@ OPERATIONS: Final = (
     Operation("origin add", lambda at: origins.add(at.open(), "https://panel.local:8443")),
     Operation("origin remove", lambda at: origins.remove(at.open(), "https://homeassistant.local:8123")),
     Operation("console", lambda at: service.configure(at.open(), enrolment_port=at.behind)),
-    Operation("notify", lambda at: notices.configure(at.open(), webhook="https://notes.example/x")),
+    Operation("notify", lambda at: notices.configure(at.open(), command=None, webhook="https://notes.example/x")),
 )

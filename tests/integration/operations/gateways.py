@@ -106,7 +106,7 @@ class Both(Gate):
         super().__init__(root)
         self.node_red_port = free_port()
         self.user_dir = root / "user"
-        write_settings(self.user_dir)
+        self.settings_file = write_settings(self.user_dir)
         program = red_js("5.0").parents[1] / ".bin"
         self.environ = {**self.environ, "PATH": f"{node('5.0').parent}:{program}:{self.environ['PATH']}"}
         if locked:
