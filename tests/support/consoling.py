@@ -65,7 +65,7 @@ class Consoling:
         return self.file(devices.add(self.site, name, role=role, **more))
 
     def file(self, issued: devices.Issued) -> Key:
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.folder / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued)

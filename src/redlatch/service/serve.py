@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.files import explained
-from redlatch.operations import hosts, links, machine, notices, service
+from redlatch.operations import authorities, hosts, links, machine, notices, service, trials
 from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
@@ -103,6 +104,9 @@ class Serve:
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
             shown=lambda: hosts.enrolment_shows(site),
+            renew_connections=self._renew_connections,
+            # what systemd starts again settles it by itself, and what it started would end with it
+            watch_trial=trials.watch if "INVOCATION_ID" not in os.environ else lambda _settings, _length: None,
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -125,6 +129,7 @@ class Serve:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
+        self._loop = asyncio.get_running_loop()
         self._keep_ports()
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
@@ -151,11 +156,18 @@ class Serve:
             try:
                 self._config = await self._work(self._site.config)
                 await self._work(self._console_tls.refresh)
+                await self._settle()
                 await self._follow_links()
                 await self._follow_addresses()
             except RedlatchError as error:
                 log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
+
+    async def _settle(self) -> None:
+        """Takes back a change on trial that nobody kept in time."""
+        ended = await self._change(lambda: trials.settle(self._site))
+        if ended is not None:
+            log.warning("a change on trial was taken back: nobody kept it", what=ended.what)
 
     async def _follow_links(self) -> None:
         # Those that are compared are served where they were made.
@@ -256,6 +268,9 @@ class Serve:
     def _refused(self, origin: str, address: str, why: str) -> None:
         log.info("handshake refused", origin=origin, address=address, why=why)
 
+    def _renew_connections(self) -> None:
+        self._loop.call_soon_threadsafe(self._console.renew)
+
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
         return self._remote or machine.is_inside(address)
@@ -264,13 +279,8 @@ class Serve:
         return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
 
     def _device_cas(self) -> str:
-        from cryptography import x509
-
-        from redlatch.pki.certificates import certificate_pem
-
         with self._site.store.read() as view:
-            rows = [row for row in view.authorities("device") if row.retired_at is None]
-        return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
+            return authorities.device_cas(view).decode("ascii")
 
 
 def _somebody_listens(error: BaseException | None) -> bool:

@@ -65,7 +65,7 @@ class Gate:
 
     def key(self, name: str, **more: Any) -> Key:
         issued = devices.add(self.open(), name, **more)
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.root / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued)
