@@ -1,7 +1,7 @@
 """What is proved, and by which test: the attack classes, and the tests of each engine and of the service.
 
-`scripts/proof` runs them and writes docs/proof.md. A test is named by its file below tests/ and its function. Classes
-1 to 13 are those of the two test files that list an accepted and a refused case each (COVERED there).
+`scripts/proof` runs them and writes docs/proof.md. A test is named by its file below tests/ and its function.
+Classes 1 to 13 are those of the two test files that list an accepted and a refused case each (COVERED there).
 """
 
 from __future__ import annotations
