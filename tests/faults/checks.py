@@ -28,4 +28,4 @@ FAULTS = [
         ("what is in force is this version, not one of its number", "checks/enforcement.py", 'elif published and claim.version == published["version"] and claim.digest != expected:', "elif False:", _INSIDE, "in-force-behind-other"),
         ("a clock from before this site", "checks/clock.py", "if now < at - CLOCK_TOLERANCE]", "if now < at - CLOCK_TOLERANCE * 1000]", _INSIDE, "clock-behind-site"),
     )
-]
+]  # fmt: skip
