@@ -36,12 +36,14 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         (settings.home, "everything of this site"),
         (settings.authority, "store and CA keys: nobody but redlatch"),
         (settings.database, "devices, certificates, audit trail"),
+        *((path, "the store as it was before the last upgrade") for path in _like(settings.database, ".*.bak")),
         (settings.keys, "the keys of both CAs"),
         *((path, "a CA's key") for path in _children(settings.keys)),
         *((path, "key and certificate of console and enrolment") for path in _present(settings.service_pem)),
         *((path, "when DNS names of networks were last looked up") for path in _present(settings.look_up)),
         *((path, "what redlatch check found last") for path in _present(settings.last_check)),
         *((path, "held by the one command that changes this site") for path in _present(settings.lock)),
+        *((path, "a site that was replaced, with its CA keys") for path in _like(settings.authority, ".before-*")),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
@@ -81,6 +83,13 @@ def _present(path: Path) -> list[Path]:
     try:
         return [path] if path.exists() else []
     except PermissionError:
+        return []
+
+
+def _like(path: Path, suffix: str) -> list[Path]:
+    try:
+        return sorted(path.parent.glob(f"{path.name}{suffix}"))
+    except OSError:
         return []
 
 

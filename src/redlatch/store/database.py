@@ -87,6 +87,8 @@ class Store:
 
         `data` may be anything: StoreError for what is no whole store of redlatch's, StoreTooNew.
         """
+        if len(data) < 512 or not data.startswith(b"SQLite format 3\0"):
+            raise damaged("it is no database", name)
         with in_words(name):
             store = cls(name, _connected(sqlite3.connect(":memory:", **_OURS)))
         try:
@@ -186,7 +188,7 @@ class Store:
 
         def before() -> None:  # holds the write lock: whoever was faster has kept the copy
             if _version(self._connection) == version:
-                self.kept = _keep(self._connection, self.path, version)
+                self.kept = _keep(self.path, version)
 
         with in_words(self.path):
             upgrade_sqlite(self._connection, before=before if keep else None)
@@ -227,12 +229,15 @@ def _refuse_foreign(connection: sqlite3.Connection, name: Path) -> None:
         raise damaged(f"it has a {odd[0]} {odd[1]!r}, which no redlatch makes", name)
 
 
-def _keep(connection: sqlite3.Connection, path: Path, version: str) -> Path:
-    """Writes the store beside itself, as it is before a migration, and removes the copies of earlier ones."""
+def _keep(path: Path, version: str) -> Path:
+    """Writes the store beside itself, as it is before a migration, and removes the copies of earlier ones.
+
+    Over a connection of its own: SQLite copies nothing of one that is about to write.
+    """
     kept = path.with_name(f"{path.name}.{version}.bak")
     state = path.lstat()
     owner = Owner(state.st_uid, state.st_gid) if os.geteuid() == 0 else None
-    write_atomic(kept, _copy(connection), mode=0o600, owner=owner)
+    write_atomic(kept, copy_of(path), mode=0o600, owner=owner)
     for other in (*path.parent.glob(f"{path.name}.*.bak"), *path.parent.glob(f".{path.name}.*.bak.*")):
         if other != kept:
             other.unlink(missing_ok=True)
@@ -320,6 +325,9 @@ def _make(path: Path, site_uuid: str, now: datetime, owner: Owner | None) -> Non
                 sql.NEW_SITE,
                 {"uuid": site_uuid, "created_at": int(now.timestamp()), "audit_hash": genesis(site_uuid)},
             )
+            # Closing folds the log in, too, but says nothing when that fails: the log would be taken away below,
+            # and half a file would get the store's name.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         os.fsync(descriptor)
         # link, not rename: it fails when somebody else was faster.
         path.hardlink_to(temporary)
