@@ -388,6 +388,22 @@ def test_unencrypted_keys_go_to_another_program_only(shell: Shell) -> None:
 
 
 @as_root
+def test_the_file_belongs_to_whoever_called_sudo(original: Original, tmp_path: Path) -> None:
+    """Also where the folder is root's: a file that its owner cannot take away is of no use."""
+    from redlatch.cli.backup import _Writing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUDO_UID", "12345")
+        patch.setenv("SUDO_GID", "12346")
+        writing = _Writing(tmp_path / "redlatch.backup")
+        with writing:
+            writing.write(original.file)
+            writing.finish()
+    state = (tmp_path / "redlatch.backup").stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode), state.st_nlink) == (12345, 12346, 0o600, 1)
+
+
+@as_root
 def test_a_full_disk_leaves_no_half_a_backup(tmp_path: Path) -> None:
     """It is said, and neither file nor event is there."""
     from redlatch.cli.backup import _Writing
