@@ -458,7 +458,7 @@ start_service() {
 is_locked() { "$redlatch" status --json 2>/dev/null | grep -q '"locked": true'; }
 
 make_plan() {
-    local what found changes=''
+    local what note found changes=''
     our_node_red='' wants_node_red='' system_node='' node_red_package=node-red@5
     if added folder "$prefix/node-red"; then
         our_node_red=1

@@ -49,7 +49,7 @@ def test_revoke_says_what_it_saw(running: tuple[Person, int]) -> None:
     first, second = (connect(person, port, "laptop") for _ in range(2))
     for connection in (first, second):
         assert ask(connection, port, "/settings").startswith(b"HTTP/1.1 200")
-    done = person.run("device", "revoke", "laptop")
+    done = person.run("device", "revoke", "laptop", "--force")
     assert re.search(r"^in force, says Node-RED: 2 connections closed \d+ ms later$", done.stdout, re.MULTILINE)
     for connection in (first, second):
         connection.settimeout(5)
@@ -105,7 +105,7 @@ def test_prove_expects_what_the_rules_say(running: tuple[Person, int]) -> None:
         "network add elsewhere 203.0.113.0/24",
         "rule add --anyone --from localhost --area editor-read --yes",
         "rule add --role admin --from elsewhere --area all",
-        "rule remove 2 --yes",
+        "rule remove 2",
     ):
         done = person.run(*line.split())
         assert done.returncode == 0, done.stderr
@@ -116,7 +116,7 @@ def test_prove_expects_what_the_rules_say(running: tuple[Person, int]) -> None:
     assert all(one["ok"] for one in rows)
     found = json.loads(person.run("rule", "list", "--json").stdout)["rules"]
     for rule in (one["id"] for one in found if one["id"] > 4 or one["networks"]):
-        person.run("rule", "remove", str(rule), "--yes")
+        person.run("rule", "remove", str(rule), "--force")
     person.run("rule", "add", "--role", "admin", "--area", "all")
 
 

@@ -275,7 +275,8 @@ def test_every_key_of_json_is_documented() -> None:
     for line, shown in printed():
         words = shlex.split(line)
         name = next(n for n in (" ".join(words[:3]), " ".join(words[:2])) if n in described)
-        body = described[name] + described["How far a change got"]
+        everywhere = ("How far a change got", "Before a change: whom it cuts, and taking it back")
+        body = described[name] + "".join(described[one] for one in everywhere)
         body += "".join(described.get(other, "") for other in re.findall(r"`(redlatch [a-z ]+)`", described[name]))
         # times, numbers and lists that differ by machine are left out of a transcript
         document = json.loads(re.sub(r"(?<=: )\b(N|UNIX|[A-Z]+)\b|[\[{]\.\.\.[\]}]", "0", shown))

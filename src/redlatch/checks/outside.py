@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from redlatch.checks import knocking
+from redlatch.checks import knocking, looking
 from redlatch.checks.knocking import ADMITTED, REFUSED, Client, Identity, Pace, Place, Request
 from redlatch.checks.model import Check, Found, Scene, Severity, Unknown
-from redlatch.errors import NotPermitted, PassphraseNeeded, RedlatchError
+from redlatch.errors import Conflict, NotPermitted, PassphraseNeeded, RedlatchError
 from redlatch.operations import reach
 from redlatch.operations.throwaways import Throwaways, left, revoke_left, throwaways
 
@@ -34,6 +34,8 @@ SECONDS: Final = 90.0
 _FEW_A_SECOND: Final = 5.0  # the guard lets an unknown address have 8 handshakes a second
 _A_SECOND: Final = 40.0  # and a known one 100
 _FOREIGN: Final = "evil.example"
+_NAMED: Final = 4
+NODE_RED: Final = "Node-RED"
 
 NO_KEY, FOREIGN, REVOKED, ENDED, GOOD, FEW = (
     "no key",
@@ -180,7 +182,7 @@ def probe(site: Site, environ: Mapping[str, str], *, with_devices: bool = True) 
         if with_devices and up:
             try:
                 made = stack.enter_context(throwaways(site))
-            except (PassphraseNeeded, NotPermitted) as error:
+            except (PassphraseNeeded, NotPermitted, Conflict) as error:
                 left_out.append(f"every knock with a certificate of this site: {error.message}")
         elif not with_devices:
             left_out.append("every knock with a certificate of this site: not asked for")
@@ -214,7 +216,7 @@ def _doors(config: Config, surfaces: tuple[_Surface, ...]) -> list[_Door]:
     doors = []
     if config.target is not None and config.adopted and not config.behind:
         port = config.target.listen_port
-        doors.append(_Door("Node-RED", Place(_at(port), port), surfaces))
+        doors.append(_Door(NODE_RED, Place(_at(port), port), surfaces))
     if config.gateway is not None:
         trusted = compiled(parse(one) for one in config.gateway.trusted_proxies)
         for entry in config.gateway.listen:
@@ -432,15 +434,25 @@ def probed(scene: Scene) -> Probed:
 
 
 def _look_open(scene: Scene) -> Iterator[Found]:
-    for row in _rows(scene):
-        if row.is_open:
-            yield Found(f"{_words(row)}: {row.seen}, and should be refused", f"{row.door} {row.path}")
+    for place, words in _by_place(row for row in _rows(scene) if row.is_open):
+        yield Found(f"{place} lets in who should be refused: {words}", place)
 
 
 def _look_shut(scene: Scene) -> Iterator[Found]:
-    for row in _rows(scene):
-        if not row.ok and not row.is_open:
-            yield Found(f"{_words(row)}: {row.seen}, and should come in", f"{row.door} {row.path}")
+    for place, words in _by_place(row for row in _rows(scene) if not row.ok and not row.is_open):
+        yield Found(f"{place} refuses who should come in: {words}", place)
+
+
+def _by_place(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
+    """(surface of a door, what came with which keys): a door that stands open is one finding for each of them."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        trick = f" ({row.trick}: {row.path})" if row.trick else ""
+        place = f"{row.surface} at {row.door}"
+        found.setdefault(place, []).append(f"{row.key}{trick}: {row.seen}")
+    for place, words in found.items():
+        more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+        yield place, "; ".join(words[:_NAMED]) + more
 
 
 def _rows(scene: Scene) -> tuple[Row, ...]:
@@ -450,13 +462,14 @@ def _rows(scene: Scene) -> tuple[Row, ...]:
     return found.rows
 
 
-def _words(row: Row) -> str:
-    return f"{row.surface} of {row.door} with {row.key}" + (f" ({row.trick})" if row.trick else "")
-
-
 def _look_shut_doors(scene: Scene) -> Iterator[Found]:
+    claim = looking.guard(scene)
     for name, port in shut_doors(scene.site):
-        yield Found(f"nothing listens on port {port}, at which devices come in ({name})", name)
+        words = f"nothing listens on port {port}, at which devices come in ({name})"
+        if name == NODE_RED and claim is not None and claim.port not in (None, port):
+            yield Found(f"{words}: it listens on port {claim.port} by now", name, "redlatch up")
+        else:
+            yield Found(words, name)
 
 
 def _look_left(scene: Scene) -> Iterator[Found]:

@@ -14,8 +14,8 @@ from redlatch.operations import engines
 
 #: Below this a change may not be recorded: a store grows by pages, and its write-ahead log beside it.
 ROOM: Final = 32 << 20  # bytes
-BACKUP: Final = timedelta(days=30)
 FILES: Final = 64  # a change of the published list makes about a dozen
+BACKUP: Final = timedelta(days=30)
 
 
 def _unusable(scene: Scene) -> Iterator[Found]:
@@ -73,9 +73,8 @@ def _backup(scene: Scene) -> Iterator[Found]:
             for one in entries:
                 if one.event.kind == "backup.made":
                     if last > one.event.seq and now - one.event.at > BACKUP:
-                        yield Found(
-                            f"the last one is of {one.event.at:%Y-%m-%d}, and {last - one.event.seq} changes are newer"
-                        )
+                        since = f"{one.event.at:%Y-%m-%d}, and {last - one.event.seq} changes are newer"
+                        yield Found(f"the last one is of {since}")
                     return
             before = entries[-1].event.seq
     yield Found("none was ever made")

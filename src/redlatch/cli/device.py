@@ -349,7 +349,7 @@ def role(session: Session, name: str, role: str, *, dry_run: bool, force: bool, 
     """
     from redlatch.operations import devices, roles
 
-    site = prepared(session, f"{name} got the role {role}", force=force, trial=trial)
+    site = prepared(session, f"gave {name} the role {role}", force=force, trial=trial)
     if dry_run:
         only_rehearse(session, site, lambda one: devices.set_role(one, name, role))
         return

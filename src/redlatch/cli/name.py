@@ -15,6 +15,8 @@ from redlatch.cli.weighing import only_rehearse, options
 if TYPE_CHECKING:
     from redlatch.operations.server import Refreshed
 
+_UNSEEN = "by which name somebody calls"
+
 name = LazyGroup(
     "name",
     help="Host names under which this Node-RED is reached. Addresses need no name.",
@@ -37,7 +39,7 @@ def add(session: Session, host: str, *, new_root: bool, dry_run: bool) -> None:
 
     site = session.site()
     if dry_run:
-        only_rehearse(session, site, lambda one: server.add_name(one, host, new_root=new_root))
+        only_rehearse(session, site, lambda one: server.add_name(one, host, new_root=new_root), unseen=_UNSEEN)
         return
     print_refreshed(session, server.add_name(site, host, new_root=new_root))
 
@@ -54,7 +56,7 @@ def remove(session: Session, host: str, dry_run: bool) -> None:
 
     site = session.site()
     if dry_run:
-        only_rehearse(session, site, lambda one: server.remove_name(one, host))
+        only_rehearse(session, site, lambda one: server.remove_name(one, host), unseen=_UNSEEN)
         return
     print_refreshed(session, server.remove_name(site, host))
 

@@ -83,7 +83,7 @@ def add(
             site, name, entries, file=file, resolver=bootstrap.look_up, force=force, progress=progress
         )
 
-    site = prepared(session, f"addresses were added to the network {name}", force=force, trial=trial)
+    site = prepared(session, f"added addresses to the network {name}", force=force, trial=trial)
     try:
         if dry_run:
             only_rehearse(session, site, operation)
@@ -115,7 +115,7 @@ def remove(
     """Take some addresses of a network away, or the whole network when none is named."""
     from redlatch.operations import networks
 
-    what = f"addresses were removed from the network {name}" if entries else f"the network {name} was removed"
+    what = f"removed addresses from the network {name}" if entries else f"removed the network {name}"
     site = prepared(session, what, force=force, trial=trial)
     if dry_run:
         only_rehearse(session, site, lambda one: networks.remove(one, name, entries))

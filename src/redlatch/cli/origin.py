@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from redlatch.operations.origins import Changed
     from redlatch.operations.site import Site
 
+_UNSEEN = "from which page a request comes"
+
 origin = LazyGroup(
     "origin",
     help="Other web origins whose pages may call this Node-RED and show it in a frame (a Home Assistant panel).",
@@ -40,9 +42,9 @@ def add(session: Session, url: str, *, dry_run: bool, trial: timedelta | None) -
     """
     from redlatch.operations import origins
 
-    site = prepared(session, "an origin was added", trial=trial)
+    site = prepared(session, f"added the origin {url}", trial=trial)
     if dry_run:
-        only_rehearse(session, site, lambda one: origins.add(one, url))
+        only_rehearse(session, site, lambda one: origins.add(one, url), unseen=_UNSEEN)
         return
     changed = origins.add(site, url)
     _print(session, site, changed, f"pages of {changed.origin} may call and embed this Node-RED")
@@ -55,9 +57,9 @@ def remove(session: Session, url: str, *, dry_run: bool, trial: timedelta | None
     """Refuse the pages of an origin again."""
     from redlatch.operations import origins
 
-    site = prepared(session, "an origin was removed", trial=trial)
+    site = prepared(session, f"removed the origin {url}", trial=trial)
     if dry_run:
-        only_rehearse(session, site, lambda one: origins.remove(one, url))
+        only_rehearse(session, site, lambda one: origins.remove(one, url), unseen=_UNSEEN)
         return
     changed = origins.remove(site, url)
     _print(session, site, changed, f"pages of {changed.origin} are refused again")

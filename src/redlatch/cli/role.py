@@ -43,7 +43,7 @@ def add(session: Session, name: str, *, like: str, dry_run: bool, trial: timedel
     """
     from redlatch.operations import roles
 
-    site = prepared(session, f"the role {name} was added", trial=trial)
+    site = prepared(session, f"added the role {name}", trial=trial)
     if dry_run:
         only_rehearse(session, site, lambda one: roles.add(one, name, like=like))
         return
@@ -58,7 +58,7 @@ def remove(session: Session, name: str, *, dry_run: bool, trial: timedelta | Non
     """Take a role of yours away. No device may have it and no rule may name it."""
     from redlatch.operations import roles
 
-    site = prepared(session, f"the role {name} was removed", trial=trial)
+    site = prepared(session, f"removed the role {name}", trial=trial)
     if dry_run:
         only_rehearse(session, site, lambda one: roles.remove(one, name))
         return

@@ -11,7 +11,7 @@ import click
 from redlatch.cli.device import print_force
 from redlatch.cli.framework import LazyGroup, command
 from redlatch.cli.session import Session
-from redlatch.cli.weighing import hold, on_trial, options, prepared, rehearse
+from redlatch.cli.weighing import hold, named, on_trial, options, prepared, rehearse
 from redlatch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def add(session: Session, *, dry_run: bool, force: bool, trial: timedelta | None
     from redlatch.operations import rules
 
     wanted = rules.Wanted(**told)
-    site = prepared(session, "a rule was added", force=force, trial=trial)
+    site = prepared(session, "", force=force, trial=trial)
     change = rules.add(site, wanted, force=force, dry_run=True)
+    site = named(site, f"added the rule: {change.shown.sentence if change.shown is not None else ''}")
     _say(session, change)
     would = rehearse(session, site, lambda one: rules.add(one, wanted, force=force)) if dry_run else None
     if not dry_run and change.changed:
@@ -108,8 +109,9 @@ def remove(session: Session, rule_id: int, *, dry_run: bool, force: bool, trial:
     """
     from redlatch.operations import rules
 
-    site = prepared(session, f"rule {rule_id} was removed", force=force, trial=trial)
+    site = prepared(session, "", force=force, trial=trial)
     change = rules.remove(site, rule_id, dry_run=True)
+    site = named(site, f"removed the rule: {change.shown.sentence if change.shown is not None else ''}")
     _say(session, change, verb="removes")
     would = rehearse(session, site, lambda one: rules.remove(one, rule_id)) if dry_run else None
     _done(session, site, change if dry_run else rules.remove(site, rule_id), would=would)
@@ -134,7 +136,7 @@ def open_port(session: Session, port: str | None, *, dry_run: bool, trial: timed
     if port != "off" and not (port.isascii() and port.isdecimal() and len(port) <= 5):
         raise InvalidInput(f"{port!r} is no port", hint="a number from 1 to 65535, or off")
     wanted = None if port == "off" else int(port)
-    said = "the open port was closed" if wanted is None else f"port {wanted} was opened"
+    said = "closed the open port" if wanted is None else f"opened port {wanted}"
     site = prepared(session, said, trial=trial)
     change = rules.set_open_port(site, wanted, dry_run=True)
     _say(session, change)

@@ -62,7 +62,7 @@ def apply(session: Session, file: Path, *, dry_run: bool, force: bool, trial: ti
     from redlatch import bootstrap
     from redlatch.operations import exchange
 
-    site = prepared(session, f"the rules of {file.name} were applied", force=force, trial=trial)
+    site = prepared(session, f"applied {file.name}", force=force, trial=trial)
     out = session.out
     wanted = exchange.read(site, file, resolver=bootstrap.look_up)
     plan = exchange.plan(site, wanted, force=force)

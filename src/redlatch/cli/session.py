@@ -168,7 +168,13 @@ def passphrase_from_systemd() -> bytes | None:
     if not folder:
         return None
     path = Path(folder) / CREDENTIAL
-    return _first_line(path, "systemd gives it to the unit", own=False) if path.exists() else None
+    try:
+        path.stat()
+    except FileNotFoundError:  # credentials of other things
+        return None
+    except OSError:
+        pass  # told below
+    return _first_line(path, "systemd gives it to the unit, in a file", own=False)
 
 
 def _first_line(path: Path, hint: str, *, own: bool = True) -> bytes:

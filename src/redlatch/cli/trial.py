@@ -62,10 +62,10 @@ def keep(session: Session) -> None:
 @click.option("--when-over", is_flag=True, help="Wait for its end, and do nothing when it was kept.")
 def undo(session: Session, when_over: bool) -> None:
     """Take the change on trial back: everything is as it was before it."""
-    from redlatch.operations import trials
+    from redlatch.operations import trial_watch, trials
 
     site = session.site()
-    ended = trials.wait(site) if when_over else trials.undo(site)
+    ended = trial_watch.wait(site) if when_over else trials.undo(site)
     if ended is None:
         session.out.document({"changed": False, "what": None, "stayed": [], "force": None})
         session.out.line("there is nothing to take back")

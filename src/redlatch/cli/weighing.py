@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,13 +55,18 @@ def options(*names: str) -> Callable[[_F], _F]:
 
 def prepared(session: Session, what: str, *, force: bool = False, trial: timedelta | None = None) -> Site:
     """The site to make a change with: insisting, or on trial. `what` says in words what is done."""
-    from redlatch.operations import trials
+    from redlatch.operations import trial_watch, trials
 
     site = replace(session.site(), insist=force)
     if trial is None:
         return site
-    asked = trials.Asked(trials.length(trial), what, f"process {os.getpid()}", trials.watch)
+    asked = trials.Asked(trials.length(trial), what, "the command line", trial_watch.watch)
     return replace(site, trial=asked)
+
+
+def named(site: Site, what: str) -> Site:
+    """The same, once it is known in all its words what is done."""
+    return site if site.trial is None else replace(site, trial=replace(site.trial, what=what))
 
 
 def rehearse(session: Session, site: Site, operation: Callable[[Site], object]) -> dict[str, Any]:
@@ -80,9 +84,11 @@ def rehearse(session: Session, site: Site, operation: Callable[[Site], object]) 
     }
 
 
-def only_rehearse(session: Session, site: Site, operation: Callable[[Site], object]) -> None:
-    """A whole `--dry-run` of a command that has nothing else to say."""
+def only_rehearse(session: Session, site: Site, operation: Callable[[Site], object], *, unseen: str = "") -> None:
+    """A whole `--dry-run` of a command that has nothing else to say. `unseen` is what no log tells."""
     session.out.document({"changed": False, "would": rehearse(session, site, operation)})
+    if unseen:
+        session.out.warning(f"{unseen} no log says, so that who needs it is not named here")
     session.out.line("nothing was changed (--dry-run)")
 
 
@@ -92,11 +98,13 @@ def _say(session: Session, found: Weighed) -> None:
         out.warning(f"refused without --force: {found.lost}")
     _list(session, "would be cut", found.cut, "bad")
     _list(session, "would be let in", found.let_in, "good")
-    if not (found.cut or found.let_in):
-        many = "1 access" if found.judged == 1 else f"{found.judged:,} accesses"
-        out.line(f"nobody of the last 7 days would be cut or let in ({many} looked at, {found.by}'s word)")
+    many = "1 access" if found.judged == 1 else f"{found.judged:,} accesses"
+    if not found.judged:
+        out.line(f"the log knows no access of the last 7 days ({found.by}'s word), so that nobody can be named")
+    elif found.cut or found.let_in:
+        out.line(f"by {many} of the last 7 days ({found.by}'s word)", style="faint")
     else:
-        out.line(f"by the last 7 days' accesses, {found.judged:,} of them ({found.by}'s word)", style="faint")
+        out.line(f"nobody of the last 7 days would be cut or let in ({many} looked at, {found.by}'s word)")
 
 
 def _list(session: Session, verdict: str, some: tuple[Affected, ...], style: str) -> None:
@@ -141,7 +149,7 @@ def hold(session: Session, site: Site) -> None:
 
     ctrl-c takes it back at once. TakenBack when it was not kept; in a script it returns at once.
     """
-    from redlatch.operations import trials
+    from redlatch.operations import trial_watch, trials
 
     found = trials.show(site) if site.trial is not None else None
     if found is None:
@@ -161,7 +169,7 @@ def hold(session: Session, site: Site) -> None:
         time.sleep(seconds)
 
     try:
-        ended = trials.wait(site, pause=tick)
+        ended = trial_watch.wait(site, pause=tick)
         kept = ended is None and trials.was_kept(site)
     except KeyboardInterrupt:
         trials.undo(site)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from redlatch.errors import Conflict, InvalidInput, NotFound
 from redlatch.operations import authorities, roles
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Config, Site, authority, changing
+from redlatch.operations.site import Config, Site, authority, changing, signer
 from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
@@ -331,8 +331,11 @@ def _issue(
 
 
 def _authority_id(view: Reader, ca: Any) -> int:
-    der = _der(ca.certificate)
-    return next(row.id for row in view.authorities("device") if row.certificate == der)
+    """The authority that signs within this transaction. Conflict when that is not the one whose key was loaded."""
+    row = signer(view, "device")
+    if row is None or row.certificate != _der(ca.certificate):
+        raise Conflict("another device CA took over meanwhile", hint="run the command again")
+    return row.id
 
 
 def _der(certificate: x509.Certificate) -> bytes:

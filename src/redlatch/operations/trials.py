@@ -2,7 +2,7 @@
 
 At most one at a time. What stood before is kept in the store beside the change, in the same transaction, so that
 whoever comes next can take it back, however many were killed meanwhile: the command that waits, the service, a
-timer or a process of its own (`watch`), and the next redlatch command of whatever kind.
+timer or a process of its own (trial_watch), and the next redlatch command of whatever kind.
 
 How long it lasts is counted by the machine's uptime (CLOCK_BOOTTIME, which no clock that is set can move); after
 a restart of the machine a trial is over when the uptime is less than it was, and at the latest when as much time
@@ -13,10 +13,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from redlatch.audit import canonical_json
-from redlatch.errors import Conflict, InvalidInput, NotFound, NotPermitted, RedlatchError, StoreError
+from redlatch.errors import Conflict, InvalidInput, NotFound, NotPermitted, StoreError
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Config, Site, changing, set_config
 from redlatch.policy.model import Rule
@@ -51,10 +47,9 @@ TRIABLE: Final = frozenset(
         "device.role-changed",
     }
 )
+_CLOCK_TOLERANCE: Final = timedelta(days=1)
 _AUTOMATIC: Final = "redlatch itself"
 _WAY_OUT: Final = "redlatch trial keep keeps it, redlatch trial undo takes it back"
-#: Seconds that a watcher waits for the change to be recorded: it is started before, so that no kill is in between.
-_GRACE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ def refuse_beside(tx: Transaction, *, asked: Asked | None) -> None:
     row = tx.trial()
     if row is not None and (asked is not None or any(event.kind in TRIABLE for event in tx.recorded)):
         raise Conflict(
-            f"a change is on trial until {row.until:%H:%M:%S} UTC ({row.what}); until then there is no other one",
+            f"a change is on trial ({row.what}), and until that is over there is no other one",
             hint=_WAY_OUT,
         )
 
@@ -216,7 +211,7 @@ def keep(site: Site, *, connected: float | None = None) -> Ended:
                 hint="use another owner's device, or on the machine: redlatch trial keep",
             )
         tx.end_trial()
-        tx.record("trial.kept", what=row.what, connection=site.trial.connection if site.trial else "")
+        tx.record("trial.kept", what=row.what)
         revision = tx.revision
     return Ended(row.what, True, (), Force(revision, "recorded"))
 
@@ -227,12 +222,30 @@ def undo(site: Site, *, only_over: bool = False) -> Ended:
 
     Errors: NotFound, Conflict (with `only_over`: it is not over).
     """
-    with changing(replace(site, rehearsal=None, trial=None), weighed=False) as tx:
+    with site.store.read() as view:
+        clock = _clock(site, view)
+    with changing(replace(site, clock=clock, rehearsal=None, trial=None), weighed=False) as tx:
         row = _standing(tx)
         if only_over and not _is_over(row):
             raise Conflict("its time is not over yet", hint=_WAY_OUT)
         stayed = restored(tx)
     return Ended(row.what, False, stayed, enforce(site))
+
+
+def _clock(site: Site, view: Reader) -> Callable[[], datetime]:
+    """The clock to take a trial back by: this machine's own or, when it was set to something else meanwhile (which
+    would have the change refused), the time of the trial's beginning and how long the machine has run since.
+    """
+    row = _standing(view)
+    elapsed = uptime() - _before(row)["begun"]
+    expected = row.begun_at + timedelta(seconds=elapsed) if elapsed >= 0 else _newest(view, row)
+    return site.clock if abs(site.clock() - expected) < _CLOCK_TOLERANCE else lambda: expected
+
+
+def _newest(view: Reader, row: TrialRow) -> datetime:
+    """The newest audit event's time, at least the trial's beginning."""
+    newest = view.audit_before(None, 1)
+    return max((row.begun_at, *(one.event.at for one in newest)))
 
 
 def settle(site: Site) -> Ended | None:
@@ -339,69 +352,3 @@ def _before(row: TrialRow) -> dict[str, Any]:
 def _is_over(row: TrialRow) -> bool:
     before = _before(row)
     return not before["begun"] <= uptime() < before["over"]
-
-
-# --- what takes it back when everybody else is gone
-
-
-def watch(settings: Settings, length: timedelta) -> None:
-    """Starts what takes the trial back at its end, outside of this process and its terminal: a transient timer of
-    systemd's where root can have one, else a process in a session of its own.
-    """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "redlatch",
-        "trial",
-        "undo",
-        "--when-over",
-        "--home",
-        str(settings.home),
-    ]
-    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "HOME", "LANG")}
-    runner = shutil.which("systemd-run", path="/usr/bin:/bin")
-    if runner and os.geteuid() == 0 and os.path.isdir("/run/systemd/system"):  # noqa: PTH112 - as sd_booted(3) asks
-        seconds = int(length.total_seconds())
-        timer = [runner, "--quiet", "--collect", f"--on-active={seconds}", "--timer-property=AccuracySec=1s"]
-        try:
-            done = subprocess.run(
-                [*timer, "--", *command],
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=10,
-                check=False,
-            )
-            if done.returncode == 0:
-                return
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-    subprocess.Popen(
-        command,
-        env=environ,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        close_fds=True,
-    )
-
-
-def wait(site: Site, *, pause: Callable[[float], None] = time.sleep) -> Ended | None:
-    """Waits until the trial is over, and takes it back; None when somebody kept it or took it back before."""
-    begun = time.monotonic()
-    seen = False
-    while True:
-        trial = show(site)
-        if trial is None and (seen or time.monotonic() - begun > _GRACE):
-            return None
-        if trial is not None:
-            seen = True
-            if trial.seconds <= 0:
-                try:
-                    return settle(site)
-                except RedlatchError:  # another command is at work: once more
-                    pass
-        pause(1.0 if trial is None else min(1.0, trial.seconds + 0.02))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.files import explained
-from redlatch.operations import authorities, hosts, links, machine, notices, service, trials
+from redlatch.operations import authorities, hosts, links, machine, notices, service, trial_watch, trials
 from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
@@ -35,7 +35,10 @@ from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from redlatch.operations.site import Service
+    from redlatch.settings import Settings
     from redlatch.store import LinkRow
 
 T = TypeVar("T")
@@ -105,8 +108,8 @@ class Serve:
             console_url=lambda host: hosts.console_url(site, host),
             shown=lambda: hosts.enrolment_shows(site),
             renew_connections=self._renew_connections,
-            # what systemd starts again settles it by itself, and what it started would end with it
-            watch_trial=trials.watch if "INVOCATION_ID" not in os.environ else lambda _settings, _length: None,
+            # systemd starts this service again, which then takes it back; what was started here would end with it
+            watch_trial=_no_watch if "INVOCATION_ID" in os.environ else trial_watch.watch,
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -287,6 +290,10 @@ def _somebody_listens(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
     return error is not None and error.errno == errno.EADDRINUSE
+
+
+def _no_watch(_settings: Settings, _length: timedelta) -> None:
+    """Nothing to start."""
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -325,6 +325,9 @@ def _make(path: Path, site_uuid: str, now: datetime, owner: Owner | None) -> Non
                 sql.NEW_SITE,
                 {"uuid": site_uuid, "created_at": int(now.timestamp()), "audit_hash": genesis(site_uuid)},
             )
+            # Closing folds the log in, too, but says nothing when that fails: the log would be taken away below,
+            # and half a file would get the store's name.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         os.fsync(descriptor)
         # link, not rename: it fails when somebody else was faster.
         path.hardlink_to(temporary)

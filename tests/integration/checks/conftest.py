@@ -13,7 +13,7 @@ from tests.integration.operations.conftest import House, Key
 from tests.support.nodered import NodeRed, write_settings
 
 from redlatch.checks.model import Check, Found, Scene
-from redlatch.operations.site import Config, changing, set_config
+from redlatch.operations.site import Config, changing
 
 FLOWS: list[dict[str, Any]] = [
     {"id": "t", "type": "tab", "label": "t"},
@@ -76,7 +76,7 @@ class Home:
     def configured(self, **changes: Any) -> Iterator[None]:
         """The site's configuration is another one for a while."""
         site = self.house.open()
-        before = {name: getattr(site.config(), name) for name in changes}
+        before = {name: site.config().stored()[name] for name in changes}
         self._configure(changes)
         try:
             yield
@@ -85,8 +85,7 @@ class Home:
 
     def _configure(self, changes: dict[str, Any]) -> None:
         with changing(self.house.open()) as tx:
-            assert Config.of(tx.site().config)
-            set_config(tx, **changes)
+            tx.set_config({**Config.of(tx.site().config).stored(), **changes})
             tx.record("site.changed", changes=sorted(changes))
 
 

@@ -14,7 +14,7 @@ from redlatch import bootstrap
 from redlatch.errors import Conflict, NotFound, PassphraseNeeded
 from redlatch.operations import adopting, authorities, devices, rotation, server, service_key
 from redlatch.operations.rotation import Kind
-from redlatch.operations.site import Site
+from redlatch.operations.site import Site, changing
 
 
 @pytest.fixture
@@ -147,3 +147,12 @@ def test_a_name_outside_the_constraints_is_a_rotation(site: Site) -> None:
     with pytest.raises(Conflict, match="already"):
         server.add_name(site, "pi.example.org", new_root=True)
     assert site.config().names == ()
+
+
+def test_a_key_that_was_ordered_before_the_change_is_not_given_after_it(site: Site) -> None:
+    """An ended CA issues nothing, however far the order had got."""
+    made = devices.order(site)
+    rotation.now(site)
+    with pytest.raises(Conflict, match="meanwhile"), changing(site) as tx:
+        devices.added(site, tx, made, name="late", role="owner", owner=None, days=1)
+    assert devices.list_devices(site) == []

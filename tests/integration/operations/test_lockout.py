@@ -27,9 +27,10 @@ from redlatch.operations import (
     roles,
     rules,
     server,
+    service,
     weighing,
 )
-from redlatch.operations.site import Maker, Site, Target, changing, set_config
+from redlatch.operations.site import Maker, Service, Site, Target, changing, set_config
 from redlatch.store import Store
 
 EDITOR = "nobody could reach the editor any more"
@@ -200,6 +201,16 @@ def test_the_device_that_acts_does_not_cut_itself(site: Site) -> None:
     with pytest.raises(LockOut, match="would not reach the editor any more"):
         networks.remove(at_home, "home", ["192.168.1.0/24"])
     devices.revoke(by(site, "second", "203.0.113.9"), "boss")
+
+
+def test_a_console_for_this_machine_alone_is_said(site: Site) -> None:
+    """Where it listens is the command line's to say, which it cannot cut off: so it warns."""
+    with changing(site) as tx:
+        set_config(tx, service=Service(console=("lan",)))
+        tx.record("service.changed")
+    (warning,) = service.plan(site, console=["loopback"]).warnings
+    assert "nobody reaches it from another machine any more" in warning
+    assert service.plan(site, console=["lan"]).warnings == ()
 
 
 # --- no race

@@ -15,7 +15,7 @@ from tests.support.home import copied, small_site
 
 from redlatch import bootstrap
 from redlatch.errors import Conflict, InvalidInput, LockOut, NotFound, NotPermitted, StoreError
-from redlatch.operations import devices, emergency, exchange, networks, origins, roles, rules, trials
+from redlatch.operations import devices, emergency, exchange, networks, origins, roles, rules, trial_watch, trials
 from redlatch.operations.publishing import build
 from redlatch.operations.site import Maker, Site
 
@@ -176,7 +176,7 @@ def test_beside_a_trial_there_is_no_other_change(site: Site, change: Callable[[S
     rules.add(on_trial(site), rules.Wanted(area="websockets"))
     before = state(site)
     for tried in (site, on_trial(site)):
-        with pytest.raises(Conflict, match="a change is on trial until") as caught:
+        with pytest.raises(Conflict, match="a change is on trial") as caught:
             change(tried)
         assert "redlatch trial keep" in caught.value.hint
     assert state(site) == before
@@ -218,8 +218,9 @@ def test_a_revocation_is_on_no_trial(site: Site) -> None:
 
 
 def test_no_clock_makes_a_trial_longer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set back by years or forward: it lasts as long as the machine runs. After a restart it is over when less time
-    has passed since the start than had before.
+    """Set back by years or forward: what counts is how long the machine runs.
+
+    After a restart it is over when less time has passed since the start than had before.
     """
     past, future = (
         replace(site, clock=lambda days=days: bootstrap.now() + timedelta(days=days)) for days in (-3000, 3000)
@@ -237,6 +238,23 @@ def test_no_clock_makes_a_trial_longer(site: Site, monkeypatch: pytest.MonkeyPat
         trials.keep(site)
     assert trials.settle(site) is not None
     assert state(site) == before
+
+
+@pytest.mark.parametrize("days", [-3000, 3000])
+@pytest.mark.parametrize("passed", [121, -1])
+def test_a_clock_that_jumped_is_no_reason_to_leave_it(
+    site: Site, days: int, passed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no other change would be made by takes a trial back all the same, at a time that can be."""
+    before = state(site)
+    rules.remove(on_trial(site), 2)
+    later(monkeypatch, passed)
+    jumped = replace(site, clock=lambda: bootstrap.now() + timedelta(days=days))
+    assert trials.settle(jumped) is not None
+    assert state(site) == before
+    with site.store.read() as view:
+        at = view.audit_before(None, 1)[0].event.at
+    assert abs(at - bootstrap.now()) < timedelta(minutes=5)
 
 
 def test_only_what_is_over_is_taken_back_by_itself(site: Site) -> None:
@@ -318,14 +336,14 @@ def test_what_cannot_be_read_is_said(site: Site, text: str) -> None:
 
 
 def test_waiting_for_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken back at its end; kept meanwhile, the waiting ends; before anything is recorded it waits a while."""
+    """Taken back at its end; kept meanwhile, the waiting ends; before anything is recorded it waits a while."""
     before = state(site)
     pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: None, lambda: later(monkeypatch, 200)])
-    ended = trials.wait(site, pause=lambda _: next(pauses)())
+    ended = trial_watch.wait(site, pause=lambda _: next(pauses)())
     assert ended is not None
     assert state(site) == before
     monkeypatch.undo()
     pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: trials.keep(site)])
-    assert trials.wait(site, pause=lambda _: next(pauses)()) is None
-    monkeypatch.setattr(trials, "_GRACE", 0.0)
-    assert trials.wait(site, pause=lambda _: None) is None
+    assert trial_watch.wait(site, pause=lambda _: next(pauses)()) is None
+    monkeypatch.setattr(trial_watch, "_GRACE", 0.0)
+    assert trial_watch.wait(site, pause=lambda _: None) is None
