@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from redlatch.engines.nodered import dropin
+from redlatch.operations import credentials
 from redlatch.operations.site import Config
 from redlatch.settings import Settings
 
@@ -34,6 +36,7 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         *((path, "key and certificate of console and enrolment") for path in _present(settings.service_pem)),
         *((path, "when DNS names of networks were last looked up") for path in _present(settings.look_up)),
         *((path, "held by the one command that changes this site") for path in _present(settings.lock)),
+        *((path, what) for path, what in _CREDENTIAL if settings.system for path in _present(path)),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
@@ -58,11 +61,16 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
     return [_place(path, purpose) for path, purpose in places]
 
 
+_CREDENTIAL = (
+    (credentials.path(), "the passphrase of the CA keys, encrypted for this machine's systemd"),
+    *((dropin.ETC / f"{unit}.d" / credentials.DROPIN, "has systemd decrypt it") for unit in credentials.UNITS),
+)
+
 _PUBLISHED = {
     "gateway.json": "where the gateway listens, and in front of what",
     "secret": "what the gateway and Node-RED know each other by",
     "server.pem": "the server's key and certificate",
-    "device-ca.pem": "the device CA's certificate",
+    "device-ca.pem": "the certificates of the device CAs that are trusted",
     "snapshot.json": "the rules in force, and which parts belong to them",
     "sidebar.json": "the devices by name, for the sidebar in Node-RED's editor",
     "snapshot": "the devices and networks in force, in parts",
