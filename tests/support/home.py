@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from redlatch import bootstrap
@@ -27,3 +31,12 @@ def small_site(root: Path) -> Site:
         for kind in ("server", "device"):
             authorities.create(site, tx, kind, config.hosts, None)
     return site
+
+
+@contextlib.contextmanager
+def copied(site: Site, root: Path) -> Iterator[Site]:
+    """A copy of a closed site in `root`/home, opened: cheaper than a new one."""
+    settings = from_environment(root / "home", {})
+    shutil.copytree(site.settings.home, settings.home)
+    with contextlib.closing(Store.open(settings.database)) as store:
+        yield replace(site, settings=settings, store=store)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from redlatch.operations.site import Site
 
 PASSPHRASE_FILE = "REDLATCH_PASSPHRASE_FILE"  # noqa: S105 - the variable that names the file
+BACKUP_PASSPHRASE_FILE = "REDLATCH_BACKUP_PASSPHRASE_FILE"  # noqa: S105 - likewise
 #: As operations.credentials.NAME, without loading that for every command.
 CREDENTIAL = "redlatch-ca"
 _MAX_PASSPHRASE = 1024
@@ -61,7 +62,13 @@ class Session:
         """The site in this home, opened. Errors: NotSetUp, NotPermitted, StoreError."""
         from redlatch import bootstrap
 
-        return bootstrap.open_site(self.settings, actor=self.actor, passphrase=self.passphrase)
+        site = bootstrap.open_site(self.settings, actor=self.actor, passphrase=self.passphrase)
+        if site.store.kept is not None and not self.out.as_json:
+            print(
+                f"the store was brought to this redlatch's form; as it was before: {safe(str(site.store.kept))}",
+                file=sys.stderr,
+            )
+        return site
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Returns when the answer is yes; Declined when it is no, UsageError where nobody can be asked."""
@@ -113,10 +120,28 @@ class Session:
             self._passphrase = found
         return self._passphrase
 
-    def _ask(self, question: str, way_out: str = "") -> bytes:
+    def backup_passphrase(self, *, new: bool) -> bytes:
+        """The passphrase of a backup, another one than the CA keys': from REDLATCH_BACKUP_PASSPHRASE_FILE, else
+        asked for; a new one twice.
+        """
+        found = passphrase_from_file(BACKUP_PASSPHRASE_FILE)
+        if found is not None:
+            return found
+        way_out = f"name a file that holds it in {BACKUP_PASSPHRASE_FILE}" + (
+            ", or encrypt to a public key: --to age1..." if new else ""
+        )
+        what = "the backup needs a passphrase, and nobody can be asked for it here"
+        if not new:
+            return self._ask("Passphrase of the backup", way_out, what)
+        typed = self._ask("A passphrase for the backup (without it, the backup is worth nothing)", way_out, what)
+        if self._ask("The same passphrase again", way_out, what) != typed:
+            raise InvalidInput("the two passphrases differ", hint="run the command again")
+        return typed
+
+    def _ask(self, question: str, way_out: str = "", what: str = "") -> bytes:
         if not self.interactive:
             raise PassphraseNeeded(
-                "the CA keys need a passphrase, and nobody can be asked for it here",
+                what or "the CA keys need a passphrase, and nobody can be asked for it here",
                 hint=way_out or f"run it on a terminal, or name a file that holds it in {PASSPHRASE_FILE}",
             )
         import click
@@ -125,13 +150,13 @@ class Session:
         return answer.encode()
 
 
-def passphrase_from_file() -> bytes | None:
-    """The first line of the file that REDLATCH_PASSPHRASE_FILE names; None when it names none.
+def passphrase_from_file(variable: str = PASSPHRASE_FILE) -> bytes | None:
+    """The first line of the file that the environment `variable` names; None when it names none.
 
     Refuses a file that others may read: a passphrase everybody can read protects nothing.
     """
-    name = os.environ.get(PASSPHRASE_FILE)
-    return _first_line(Path(name), f"{PASSPHRASE_FILE} names a file") if name else None
+    name = os.environ.get(variable)
+    return _first_line(Path(name), f"{variable} names a file") if name else None
 
 
 def passphrase_from_systemd() -> bytes | None:

@@ -243,14 +243,6 @@ def find(view: Reader, name: Ref) -> Device:
     return named
 
 
-def has_owner(site: Site) -> bool:
-    """Whether some device with the role owner, or one that is like it, has a certificate that has not ended."""
-    with site.store.read() as view:
-        now = site.clock()
-        like = (name for name, base in view.roles().items() if base == "owner")
-        return any(view.somebody_has(role, now) for role in ("owner", *like))
-
-
 def _by_id(view: Reader, device_id: str) -> Device:
     device = view.device_by_id(device_id)
     if device is None:

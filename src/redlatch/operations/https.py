@@ -80,6 +80,8 @@ def checked_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url.strip())
         usable = parts.scheme == "https" and bool(parts.hostname) and parts.username is None and parts.port != 0
+        # urlsplit leaves some blanks out and others in the host name
+        usable = usable and not any(one.isspace() or not one.isprintable() for one in url.strip())
     except ValueError:
         usable = False
     if not usable:

@@ -204,7 +204,7 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     with site.store.read() as view:
         config = Config.of(view.site().config)
         made = outline(view, config, spool=settings.spool)
-        present = None if anew else _present(settings, made)
+        present = None if anew else _present(settings, made, since=config.restored)
         if present is None:
             root = grow(_Devices(view), files)
         else:
@@ -228,12 +228,12 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     return made.version, data
 
 
-def _present(settings: Settings, made: Snapshot) -> dict[str, Any] | None:
-    """The published head when `made` can be a change of it: of this site, and not newer (a store put back from a
-    backup knows nothing of what changed since).
+def _present(settings: Settings, made: Snapshot, *, since: int) -> dict[str, Any] | None:
+    """The published head when `made` can be a change of it: of this site, not newer, and not of before revision
+    `since` (a store put back from a backup knows nothing of what changed after that).
     """
     found = publish.published_head(settings)
-    return found if found and found["site"] == made.site and found["version"] <= made.version else None
+    return found if found and found["site"] == made.site and since <= found["version"] <= made.version else None
 
 
 def _networks(rules: Iterable[Rule]) -> list[str]:
@@ -264,14 +264,22 @@ def _network_files(
 def is_whole(settings: Settings) -> bool:
     """Whether the published snapshot has all of its parts. Reads all of them."""
     found = publish.published_head(settings)
+    if found is None or parts_in_use(settings) is None:
+        return False
+    return all(publish.read_part(settings, key) is not None for key in found["networks"].values())
+
+
+def parts_in_use(settings: Settings) -> set[str] | None:
+    """The names of all parts of the published snapshot; None where it, or some part of the list of devices, is
+    missing or garbled.
+    """
+    found = publish.published_head(settings)
     if found is None:
-        return False
-    read = partial(publish.read_part, settings)
+        return None
     try:
-        reachable(found["devices"], read)
+        return {*reachable(found["devices"], partial(publish.read_part, settings)), *found["networks"].values()}
     except InvalidInput:
-        return False
-    return all(read(key) is not None for key in found["networks"].values())
+        return None
 
 
 def _await(engine: Engine, version: int, expected: str, deadline: float) -> Force:

@@ -129,7 +129,8 @@ def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
             f"the server CA of this site may not name {host}: it was made for its own and private names only",
             hint="add --new-root to make a new server CA; every device must then install the new root",
         )
-    passphrase = authorities.passphrase_of_keys(site) if new_root else None
+    replaced = replaced and site.rehearsal is None
+    passphrase = authorities.passphrase_of_keys(site) if replaced else None
     with changing(site) as tx:
         if replaced:
             # It signs at once, and the one before it stays trusted: the same as `ca rotate server` with
@@ -262,17 +263,28 @@ def _publish_pair(site: Site, engine: Engine, pair: ServerPair) -> None:
 
 def why_renew(leaf: x509.Certificate | None, hosts: tuple[str, ...], now: datetime) -> list[str]:
     """Why a certificate of the site's own CA is to be issued anew, in words; nothing where it need not be."""
-    from cryptography import x509
-
     if leaf is None:
         return ["issued a server certificate"]
     if leaf.not_valid_after_utc - now < RENEW_BEFORE or now < leaf.not_valid_before_utc:
         return ["renewed the server certificate before its end"]
-    san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    addresses = set(san.get_values_for_type(x509.IPAddress))
-    missing = [str(one) for one in machine.private_addresses() if one not in addresses]
-    missing += [name for name in hosts if name not in _dns_names(leaf)]
-    return [f"renewed the server certificate for {', '.join(missing)}"] if missing else []
+    lacks = missing(leaf, hosts)
+    return [f"renewed the server certificate for {', '.join(lacks)}"] if lacks else []
+
+
+def missing(leaf: x509.Certificate, hosts: tuple[str, ...], *, addresses: bool = True) -> list[str]:
+    """Which of these host names, and with `addresses` of this machine's private addresses, a certificate does not
+    name.
+    """
+    from cryptography import x509
+
+    try:
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return [*map(str, machine.private_addresses() if addresses else ()), *hosts]
+    known = set(san.get_values_for_type(x509.IPAddress))
+    found = [str(one) for one in machine.private_addresses() if addresses and one not in known]
+    names = {name.lower() for name in san.get_values_for_type(x509.DNSName)}
+    return found + [name for name in hosts if name not in names and f"*.{name.partition('.')[2]}" not in names]
 
 
 def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:

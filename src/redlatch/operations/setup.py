@@ -15,7 +15,7 @@ from redlatch.errors import Conflict, InvalidInput, NotPermitted, NotSetUp, Usag
 from redlatch.files import Owner, make_dir, names_in, own_user
 from redlatch.operations import authorities, layout, machine, server
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Config, Site, Target, changing, exclusive, set_config
+from redlatch.operations.site import Config, Site, Target, changing, check_clock, exclusive, set_config
 from redlatch.pki import names as pki_names
 from redlatch.policy.model import MODES
 from redlatch.settings import Settings
@@ -242,6 +242,7 @@ def make_site(
     open_: Callable[[], Store],
 ) -> Site:
     """The site itself, whatever will enforce it: folders, store, CAs, configuration. As `prepare` otherwise."""
+    check_clock(clock())  # before anything is made with a date of 1970
     owner = own_user(settings)
     # root's: whoever may rename in there could put another folder in the place of each
     make_dir(settings.home, mode=0o755 if settings.system else 0o700, owner=Owner(0, 0) if owner else None)

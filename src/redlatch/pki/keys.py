@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from redlatch.errors import InvalidInput, PassphraseNeeded
 from redlatch.pki.profiles import RSA_BITS
+from redlatch.pki.rounds import check_rounds
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -66,7 +67,8 @@ def load_private_key(pem: bytes, passphrase: bytes | None = None) -> Key:
     """Read a PEM private key: PKCS#8, SEC 1 or PKCS#1, plain or encrypted.
 
     A passphrase that is not needed is not used. Raises PassphraseNeeded when it is missing or wrong,
-    InvalidInput for everything that is no private key or of a type that TLS clients do not share.
+    InvalidInput for everything that is no private key, of a type that TLS clients do not share, or under a
+    passphrase with more rounds than anybody waits for.
     """
     if len(pem) > MAX_KEY_FILE:
         raise InvalidInput(f"a private key file of {len(pem)} bytes is none")
@@ -74,6 +76,7 @@ def load_private_key(pem: bytes, passphrase: bytes | None = None) -> Key:
     if encrypted and not passphrase:
         raise PassphraseNeeded("the private key is encrypted", hint="give its passphrase")
     try:
+        check_rounds(pem)
         key: PrivateKeyTypes = serialization.load_pem_private_key(pem, passphrase if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if encrypted:

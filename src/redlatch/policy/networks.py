@@ -13,8 +13,9 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from redlatch.errors import InvalidInput
@@ -156,9 +157,16 @@ def decode(data: bytes) -> Network:
         for at in range(2 + 2 * n4, len(words), 4)
     ]
     v6 = tuple(zip(numbers[:n6], numbers[n6:], strict=True))
-    if v4 != _merged(list(v4)) or v6 != _merged(list(v6)):
+    if not (_is_sorted(v4) and _is_sorted(v6)):
         raise InvalidInput("the list of addresses is not sorted")
     return Network(v4, v6)
+
+
+def _is_sorted(intervals: Sequence[Interval]) -> bool:
+    """Whether each ends behind its beginning, and before the next one's: as networks.js sees it."""
+    return all(first <= last for first, last in intervals) and all(
+        one[1] < other[0] for one, other in pairwise(intervals)
+    )
 
 
 def _little_endian(words: array[int]) -> array[int]:

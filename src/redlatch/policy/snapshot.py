@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from typing import Any, Final, Protocol
 
 from redlatch.errors import InvalidInput
-from redlatch.policy.model import Areas, Entry, Rule, Snapshot
+from redlatch.policy.model import AREAS, METHODS, MODES, Areas, Entry, Rule, Snapshot
+from redlatch.policy.networks import Network
 from redlatch.policy.networks import decode as decode_network
 from redlatch.policy.networks import encode as encode_network
+from redlatch.policy.paths import is_canonical
 
 FORMAT: Final = 2
 LEAF: Final = 64
@@ -162,47 +166,178 @@ def _differing(one: str | None, other: str | None, read: Callable[[str], bytes |
 def decode(data: bytes, read: Callable[[str], bytes | None]) -> Snapshot:
     """Reads what `encode` wrote, with `read` for the files it names; InvalidInput for anything else."""
     body = decode_head(data)
-    try:
-        body.pop("format")
-        areas = Areas(**{name: tuple(paths) for name, paths in body.pop("areas").items()})
-        rules = tuple(_rule(rule) for rule in body.pop("rules"))
-        networks = {name: decode_network(_checked(key, read)) for name, key in body.pop("networks").items()}
-        devices = _decoded_tree(body.pop("devices"), read)
-        lists: dict[str, Any] = {key: tuple(body.pop(key)) for key in ("names", "origins")}
-        return Snapshot(**body, **lists, areas=areas, rules=rules, networks=networks, devices=devices)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidInput("the snapshot is not in the form that redlatch writes") from error
+    networks = {name: decode_network(_checked(key, read)) for name, key in body["networks"].items()}
+    return snapshot_of(body, networks=networks, devices=_decoded_tree(body["devices"], read, ""))
 
 
 def decode_head(data: bytes) -> dict[str, Any]:
-    """The head's fields, its digest checked; InvalidInput for anything else."""
+    """The head's fields, each of the form that the guard takes; InvalidInput for anything else."""
     line, _, rest = data.partition(b"\n")
     if rest != hashlib.sha256(line).hexdigest().encode() + b"\n":
         raise InvalidInput("the snapshot is torn or garbled: its digest does not match")
-    try:
-        body = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("the snapshot is not in the form that redlatch writes") from error
+    body = _loaded(line)
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise InvalidInput("the snapshot has a format that this redlatch does not know")
+    if not all(name in body and fits(body[name]) for name, fits in _FIELDS.items()):
+        raise _another_form()
     return body
 
 
-def _rule(body: dict[str, Any]) -> Rule:
-    made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in body.items()}
-    return Rule(**made)
+def snapshot_of(
+    body: Mapping[str, Any], *, networks: Mapping[str, Network], devices: Mapping[str, Entry]
+) -> Snapshot:
+    """The snapshot that `decode_head` gave the fields of, with what its files say. Fields that are not known are
+    passed over, as the guard does: who adds one that decides something raises FORMAT.
+    """
+    kept = {name: body[name] for name in _FIELDS if name not in _LISTED}
+    return Snapshot(
+        **kept,
+        names=tuple(body["names"]),
+        origins=tuple(body["origins"]),
+        areas=Areas(**{name: tuple(body["areas"][name]) for name in _AREA_NAMES}),
+        rules=tuple(_rule(rule) for rule in body["rules"]),
+        networks=networks,
+        devices=devices,
+    )
 
 
-def _decoded_tree(root: str | None, read: Callable[[str], bytes | None]) -> dict[str, Entry]:
+def node(data: bytes, prefix: str) -> dict[str, Entry] | list[str | None]:
+    """A file of the tree: the devices of a leaf, or the digests of a branch's 16 children. `prefix` are the digits
+    that lead to it. InvalidInput for what is neither.
+    """
+    body = _loaded(data)
+    branch, leaf = (body.get("branch"), body.get("leaf")) if isinstance(body, dict) else (None, None)
+    if isinstance(branch, list) and len(branch) == len(_DIGITS) and len(prefix) < 64:
+        if all(one is None or _is_digest(one) for one in branch):
+            return branch
+    elif isinstance(leaf, dict) and all(
+        _is_digest(key) and key.startswith(prefix) and _is_row(row) for key, row in leaf.items()
+    ):
+        return {key: Entry(**dict(zip(_ENTRY, row, strict=True))) for key, row in leaf.items()}
+    raise _another_form()
+
+
+# --- the forms, as guard/snapshot.js has them
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _is_port(value: object) -> bool:
+    return value is None or (type(value) is int and 0 < value < 65536)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_rooted(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/")
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def _is_table(value: object, fits: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _is_areas(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), list) and all(map(_is_rooted, value[name])) for name in _AREA_NAMES
+    )
+
+
+def _is_rule(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(name in value and fits(value[name]) for name, fits in _RULE.items())
+        and (value["area"] is None) != (value["path"] is None)
+    )
+
+
+def _is_row(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != len(_ENTRY):
+        return False
+    return all(map(_is_text, value[:3])) and all(map(_is_count, value[3:]))
+
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_AREA_NAMES: Final = tuple(one.name for one in dataclass_fields(Areas))
+_LISTED: Final = ("names", "origins", "areas", "rules", "networks", "devices")
+_RULE: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "id": _is_count,
+    "roles": _is_texts,
+    "devices": _is_texts,
+    "any_device": _is_flag,
+    "anyone": _is_flag,
+    "networks": _is_texts,
+    "area": lambda value: value is None or (isinstance(value, str) and value in AREAS),
+    "path": lambda value: value is None or (isinstance(value, str) and value != "/" and is_canonical(value)),
+    "methods": lambda value: isinstance(value, list) and all(one in METHODS for one in value),
+}
+_FIELDS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "site": lambda value: isinstance(value, str) and value != "",
+    "version": _is_count,
+    "time": _is_count,
+    "mode": lambda value: value in MODES,
+    "port": _is_port,
+    "open_port": _is_port,
+    "keep_auth": _is_flag,
+    "names": _is_texts,
+    "origins": _is_texts,
+    "admin_root": lambda value: value is None or _is_rooted(value),
+    "areas": _is_areas,
+    "roles": lambda value: _is_table(value, _is_text),
+    "rules": lambda value: isinstance(value, list) and all(map(_is_rule, value)),
+    "networks": lambda value: _is_table(value, _is_digest),
+    "devices": lambda value: value is None or _is_digest(value),
+    "spool": _is_rooted,
+}
+
+
+def _loaded(data: bytes) -> Any:
+    """JSON in plain UTF-8, as JavaScript reads it: no other encoding, no byte order mark, no NaN."""
+    try:
+        return json.loads(data.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _another_form() from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _another_form() -> InvalidInput:
+    return InvalidInput("the snapshot is not in the form that redlatch writes")
+
+
+def _rule(body: Mapping[str, Any]) -> Rule:
+    found: dict[str, Any] = {name: body[name] for name in _RULE}
+    found |= {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+    return Rule(**found)
+
+
+def _decoded_tree(root: str | None, read: Callable[[str], bytes | None], prefix: str) -> dict[str, Entry]:
     if root is None:
         return {}
-    node = json.loads(_checked(root, read))
-    if "leaf" in node:
-        return {key: Entry(**dict(zip(_ENTRY, row, strict=True))) for key, row in node["leaf"].items()}
-    found: dict[str, Entry] = {}
-    for child in node["branch"]:
-        found |= _decoded_tree(child, read)
-    return found
+    found = node(_checked(root, read), prefix)
+    if isinstance(found, dict):
+        return found
+    below: dict[str, Entry] = {}
+    for digit, child in zip(_DIGITS, found, strict=True):
+        below |= _decoded_tree(child, read, prefix + digit)
+    return below
 
 
 def _checked(key: str, read: Callable[[str], bytes | None]) -> bytes:

@@ -24,6 +24,7 @@ from redlatch.store.records import (
     Remaining,
     SidebarRow,
     Site,
+    TrialRow,
 )
 
 T = TypeVar("T")
@@ -215,6 +216,10 @@ class Reader:
         """A network's table of addresses, as `policy.networks.encode` made it."""
         return self._one(sql.NETWORK_TABLE, {"name": name}, _blob)
 
+    def trial(self) -> TrialRow | None:
+        """The change on trial."""
+        return self._one(sql.TRIAL, {}, _trial)
+
     def devices_in_use(self) -> int:
         return self._only(sql.DEVICES_IN_USE, _number)
 
@@ -387,6 +392,10 @@ def _rule(row: Any) -> model.Rule:
         raise TypeError("a rule is no object")
     fields: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in body.items()}
     return model.Rule(row[0], **fields)
+
+
+def _trial(row: Any) -> TrialRow:
+    return TrialRow(str(row[0]), str(row[1]), when(row[2]), when(row[3]), str(row[4]), str(row[5]))
 
 
 def _network(row: Any) -> NetworkRow:

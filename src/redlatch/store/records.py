@@ -150,6 +150,20 @@ class LinkRow:
     confirmed_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """The change on trial: the state `before` it (JSON of operations.trials), `what` it was in words, who made it
+    and over which connection. It is taken back at `until` unless it is kept.
+    """
+
+    before: str
+    what: str
+    begun_at: datetime
+    until: datetime
+    actor: str
+    connection: str
+
+
 class SidebarRow(NamedTuple):
     """A device in use as the sidebar lists it; `not_after` in Unix seconds, None without a certificate in use."""
 

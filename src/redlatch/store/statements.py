@@ -205,6 +205,13 @@ NEXT_RULE = "UPDATE site SET rules_made = rules_made + 1 WHERE id = 1 RETURNING 
 ADD_RULE = "INSERT INTO rules (id, body) VALUES (:id, :body)"
 REMOVE_RULE = "DELETE FROM rules WHERE id = :id"
 
+TRIAL = "SELECT before, what, begun_at, until, actor, connection FROM trial WHERE id = 1"
+BEGIN_TRIAL = (
+    "INSERT INTO trial (id, before, what, begun_at, until, actor, connection)"
+    " VALUES (1, :before, :what, :begun_at, :until, :actor, :connection) ON CONFLICT DO NOTHING"
+)
+END_TRIAL = "DELETE FROM trial WHERE id = 1"
+
 _NETWORK = "SELECT name, entries, resolved, intervals, digest FROM networks"
 NETWORKS = f"{_NETWORK} ORDER BY name"
 NETWORK = f"{_NETWORK} WHERE name = :name"

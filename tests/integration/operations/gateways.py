@@ -100,17 +100,21 @@ class Gate:
 
 
 class Both(Gate):
-    """A gate whose site has locked a Node-RED of version 5.0, too."""
+    """A gate whose site has locked a Node-RED of version 5.0, too; with `locked` false it may still do so."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, locked: bool = True) -> None:
         super().__init__(root)
         self.node_red_port = free_port()
         self.user_dir = root / "user"
-        write_settings(self.user_dir)
+        self.settings_file = write_settings(self.user_dir)
         program = red_js("5.0").parents[1] / ".bin"
         self.environ = {**self.environ, "PATH": f"{node('5.0').parent}:{program}:{self.environ['PATH']}"}
-        options = setup.Options(user_dir=self.user_dir, port=self.node_red_port)
-        plan = setup.plan(self.settings, options, self.environ, None)
+        if locked:
+            self.lock()
+
+    def lock(self, **more: Any) -> None:
+        options = setup.Options(user_dir=self.user_dir, port=self.node_red_port, **more)
+        plan = setup.plan(self.settings, options, self.environ, bootstrap.present_config(self.settings))
         self.site = bootstrap.prepare_site(plan, actor="test")
         setup.lock(self.site, plan)
 

@@ -497,6 +497,7 @@ def test_a_visitor_is_who_the_store_says_now(ground: Ground) -> None:
         True,
         True,
     )
+    site = replace(site, insist=True)  # it is the only owner
     devices.set_role(site, "Ada's laptop", "admin")
     found = visitor(site, der)
     assert found is not None

@@ -102,9 +102,9 @@ test("addresses are read as Python reads them", () => {
   assert.deepStrictEqual(wordsOf("2001:db8::1"), [0x20010db8, 0, 0, 1]);
   assert.deepStrictEqual(wordsOf("::"), [0, 0, 0, 0]);
   assert.deepStrictEqual(wordsOf("::1.2.3.4"), [0, 0, 0, 0x01020304]);
-  assert.deepStrictEqual(wordsOf("fe80::1%eth0"), [0xfe800000, 0, 0, 1]);
+  for (const zone of ["eth0", "br_lan", "wl p3"]) assert.deepStrictEqual(wordsOf(`fe80::1%${zone}`), [0xfe800000, 0, 0, 1]);
   assert.deepStrictEqual(wordsOf("1:2:3:4:5:6:7:8"), [0x00010002, 0x00030004, 0x00050006, 0x00070008]);
-  for (const none of ["", "x", "1.2.3", "01.2.3.4", "1.2.3.4.5", "256.1.1.1", ":::", "1::2::3", "%eth0"]) {
+  for (const none of ["", "x", "1.2.3", "01.2.3.4", "1.2.3.4.5", "256.1.1.1", ":::", "1::2::3", "%eth0", "::1%", "::1%a%b", "::1%a/b", "1.2.3.4%eth0"]) {
     assert.strictEqual(wordsOf(none), null, none);
   }
   assert.strictEqual(plainAddress("::ffff:10.0.0.1"), "10.0.0.1");

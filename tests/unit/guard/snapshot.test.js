@@ -52,6 +52,12 @@ test("a good one is read", () => {
   assert.deepStrictEqual(parse(file(GOOD)).head, GOOD);
 });
 
+test("bytes that are no text are refused", () => {
+  const line = Buffer.from(JSON.stringify({ ...GOOD, site: "s\u00fc" }), "latin1");
+  assert.throws(() => parse(Buffer.concat([line, Buffer.from(`\n${sha256(line)}\n`)])), /no text/);
+  assert.strictEqual(parse(file({ ...GOOD, site: "s\u00fc" })).head.site, "s\u00fc");
+});
+
 test("every field has to be there and be of its kind", () => {
   for (const name of Object.keys(GOOD)) {
     const { [name]: dropped, ...rest } = GOOD;

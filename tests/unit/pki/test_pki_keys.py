@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import time
 from base64 import b64decode, b64encode
 
 import pytest
@@ -120,3 +122,93 @@ def test_key_files_have_pem_lines_of_64(p256: Key) -> None:
     lines = private_key_pem(p256, b"x").decode().splitlines()
     assert {len(line) for line in lines[1:-2]} == {64}
     assert load_pem_private_key(private_key_pem(p256, b"x"), b"x")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-v2", "aes-256-cbc", "-iter", "2000001"),
+        ("-v1", "PBE-SHA1-3DES", "-iter", "2147483647"),
+        ("-v2", "aes-256-cbc", "-iter", "2147483647"),
+    ],
+)
+def test_a_file_that_asks_for_endless_rounds_is_refused_at_once(p256: Key, options: tuple[str, ...]) -> None:
+    """The rounds stand in the file, and whoever made it chose them (found by fuzzing: they were all done)."""
+    few = _by_openssl(p256, (*options[:-1], "100000"))
+    key = load_private_key(few, b"secret")
+    assert key.public_key() == p256.public_key()
+    # Not made by openssl, which would do them: the same file with another number in it
+    many = _with_rounds(few, 100_000, int(options[-1]))
+    begin = time.process_time()
+    with pytest.raises(InvalidInput, match="more rounds"):
+        load_private_key(many, b"secret")
+    assert time.process_time() - begin < 0.5
+
+
+def test_scrypt_that_takes_too_long_is_refused_at_once(p256: Key) -> None:
+    """OpenSSL bounds the memory that scrypt takes, and not its time: p may be anything."""
+    pem = private_key_pem(p256, b"secret")
+    with pytest.raises(InvalidInput, match="more rounds"):
+        load_private_key(_with_rounds(pem, 5, 120), b"secret")
+    assert load_private_key(pem, b"secret").public_key() == p256.public_key()
+
+
+def test_an_encrypted_key_that_cannot_be_read_is_refused(p256: Key) -> None:
+    """Cut short or of another form, it is what a wrong passphrase is."""
+    der = _body(private_key_pem(p256, b"secret"))
+    odd = (
+        b"",
+        b"\x30",
+        der[:30],
+        der[:-40],
+        b"\x1f\x01" + der,
+        b"\x30\x85" + der,
+        b"\x04\x00",
+        b"\x30\x02\x04\x00",
+    )
+    for data in odd:
+        body = b64encode(data)
+        pem = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + body + b"\n-----END ENCRYPTED PRIVATE KEY-----\n"
+        with pytest.raises(PassphraseNeeded):
+            load_private_key(pem, b"secret")
+
+
+def _by_openssl(key: Key, options: tuple[str, ...]) -> bytes:
+    return subprocess.run(
+        ["openssl", "pkcs8", "-topk8", *options, "-passout", "pass:secret"],
+        input=private_key_pem(key, None), capture_output=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def _body(pem: bytes) -> bytes:
+    return b64decode(b"".join(pem.split(b"-----")[2].split()))
+
+
+def _with_rounds(pem: bytes, before: int, after: int) -> bytes:
+    """The file with another INTEGER in it, and the lengths of what it is in put right."""
+    old, new = (b"\x02%c%b" % (len(one), one) for one in (_integer(before), _integer(after)))
+    der = _body(pem)
+    at = der.index(old)
+    grown = len(new) - len(old)
+    fixed = bytearray(der[:at] + new + der[at + len(old) :])
+    place, end = 0, at
+    while place < end:  # every SEQUENCE around it
+        tag, length, size = fixed[place], fixed[place + 1], 2
+        if length & 0x80:
+            size += length & 0x7F
+            length = int.from_bytes(fixed[place + 2 : place + size], "big")
+        if place + size <= at < place + size + length:
+            written = length + grown
+            if size == 2:
+                fixed[place + 1] = written
+            else:
+                fixed[place + 2 : place + size] = written.to_bytes(size - 2, "big")
+            place += size if tag == 0x30 else size + length
+        else:
+            place += size + length
+    body = b64encode(bytes(fixed))
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + body + b"\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
+
+def _integer(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")

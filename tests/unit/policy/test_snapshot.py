@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,18 @@ from hypothesis import strategies as st
 from redlatch.errors import InvalidInput
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.model import DEFAULT_RULES, Areas, Entry, Rule, Snapshot
-from redlatch.policy.snapshot import LEAF, Files, decode, decode_head, digest, encode, grow, reachable, replaced
+from redlatch.policy.snapshot import (
+    LEAF,
+    Files,
+    decode,
+    decode_head,
+    digest,
+    encode,
+    grow,
+    node,
+    reachable,
+    replaced,
+)
 
 
 def fingerprint(number: int) -> str:
@@ -130,6 +142,106 @@ def test_a_field_that_is_missing_or_of_another_type_is_refused(field: str) -> No
     if field != "spool":
         with pytest.raises(InvalidInput):
             decode(forged(json.dumps(body | {field: 3}).encode()), files.get)
+
+
+WRONG: tuple[Any, ...] = (None, -1, 1.0, 1 << 53, True, "", "x", [1], ["x"], [{}], {}, {"a": 1}, {"a": "x"})
+# What of these is right, whatever the snapshot says otherwise
+RIGHT: dict[str, tuple[Any, ...]] = {
+    "site": ("x",),
+    "names": (["x"],),
+    "origins": (["x"],),
+    "keep_auth": (True,),
+    "port": (None,),
+    "open_port": (None,),
+    "admin_root": (None,),
+    "roles": ({}, {"a": "x"}),
+    "networks": ({},),
+    "devices": (None,),
+}
+
+
+@pytest.mark.parametrize("field", sorted(decode_head(encode(SNAPSHOT)[0]).keys() - {"format"}))
+def test_a_field_of_another_kind_is_refused(field: str) -> None:
+    """As the guard does: what one of the two takes, the other takes too (found by fuzzing)."""
+    body = decode_head(encode(SNAPSHOT)[0])
+    for wrong in WRONG:
+        line = json.dumps(body | {field: wrong}).encode()
+        if any(json.dumps(wrong) == json.dumps(right) for right in RIGHT.get(field, ())):
+            decode_head(forged(line))
+        else:
+            with pytest.raises(InvalidInput):
+                decode_head(forged(line))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        *[(name, 3) for name in ("roles", "devices", "any_device", "anyone", "networks", "area", "path")],
+        ("methods", 3),
+        ("id", "1"), ("id", True), ("area", "every"), ("area", "all"), ("path", None), ("path", "/"),
+        ("path", "/x/../y"), ("methods", ["get"]), ("methods", [["GET"]]), ("devices", [1]),
+    ],
+)  # fmt: skip
+def test_a_rule_of_another_kind_is_refused(field: str, wrong: object) -> None:
+    """Rule 5 names the path /x and no area: each of its fields in turn is something else, then missing."""
+    body = decode_head(encode(SNAPSHOT)[0])
+    rule = body["rules"][-1]
+    for other in (rule | {field: wrong}, {name: value for name, value in rule.items() if name != field}):
+        with pytest.raises(InvalidInput):
+            decode_head(forged(json.dumps(body | {"rules": [other]}).encode()))
+
+
+def test_what_is_not_known_is_passed_over() -> None:
+    """A later redlatch may say more without changing who gets in; the guard in force does the same."""
+    data, files = encode(SNAPSHOT)
+    body = decode_head(data)
+    body["rules"] = [rule | {"note": "x"} for rule in body["rules"]]
+    assert decode(forged(json.dumps(body | {"more": 1}).encode()), files.get) == SNAPSHOT
+
+
+def test_what_javascript_does_not_read_is_refused() -> None:
+    """Python's reader takes other encodings, a byte order mark and NaN."""
+    line = encode(SNAPSHOT)[0].split(b"\n")[0]
+    decode_head(forged(line))
+    for odd in (
+        b"\xef\xbb\xbf" + line,
+        line.decode().encode("utf-16-le"),
+        line[:-1] + b',"x":NaN}',
+        line[:-1] + b',"x":"\xff"}',
+    ):
+        with pytest.raises(InvalidInput, match="form"):
+            decode_head(forged(odd))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"branch": [None] * 15},
+        {"branch": ["x"] * 16},
+        {"leaf": {"AB" * 32: ["d", "owner", "ann", 1, 2]}},
+        {"leaf": {"ab" * 32: ["d", "owner", "ann", 1]}},
+        {"leaf": {"ab" * 32: ["d", "owner", "ann", 1, 2, 3]}},
+        {"leaf": {"ab" * 32: ["d", "owner", 3, 1, 2]}},
+        {"leaf": {"ab" * 32: ["d", "owner", "ann", True, 2]}},
+        {"leaf": {"ab" * 32: "downe"}},
+    ],
+)
+def test_a_node_of_another_form_is_refused(body: object) -> None:
+    """Too few children, what is no digest, no fingerprint, no entry."""
+    with pytest.raises(InvalidInput):
+        node(json.dumps(body).encode(), "")
+
+
+def test_a_device_stands_where_its_fingerprint_leads() -> None:
+    """The tree is looked up by digits: elsewhere it would be found by some readers and not by others."""
+    leaf = json.dumps({"leaf": {"ab" * 32: ["d", "owner", "ann", 1, 2]}}).encode()
+    assert isinstance(node(leaf, "ab"), dict)
+    with pytest.raises(InvalidInput):
+        node(leaf, "ac")
+    branch = json.dumps({"branch": [None] * 16}).encode()
+    assert isinstance(node(branch, "a" * 63), list)
+    with pytest.raises(InvalidInput):
+        node(branch, "a" * 64)
 
 
 def test_devices_make_no_other_difference() -> None:

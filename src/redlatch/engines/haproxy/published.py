@@ -6,16 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from redlatch.engines.haproxy.model import Gateway, parse_gateway
 from redlatch.engines.haproxy.tree import Changed, Tree, follow
 from redlatch.errors import InvalidInput
 from redlatch.files import explained, read_own
-from redlatch.policy.model import Areas, Rule, Snapshot
+from redlatch.policy.model import Snapshot
 from redlatch.policy.networks import Network
 from redlatch.policy.networks import decode as decode_network
-from redlatch.policy.snapshot import decode_head
+from redlatch.policy.snapshot import decode_head, snapshot_of
 from redlatch.policy.snapshot import digest as digest_of
 from redlatch.settings import Settings
 
@@ -91,21 +91,12 @@ class Published:
 
     def _decoded(self, data: bytes) -> tuple[Snapshot, str, Changed]:
         body = decode_head(data)
-        try:
-            body.pop("format")
-            areas = Areas(**{name: tuple(paths) for name, paths in body.pop("areas").items()})
-            rules = tuple(_rule(rule) for rule in body.pop("rules"))
-            digests: dict[str, str] = {str(name): str(key) for name, key in body.pop("networks").items()}
-            root = body.pop("devices")
-            lists: dict[str, Any] = {key: tuple(body.pop(key)) for key in ("names", "origins")}
-            networks = {key: self._networks.get(key) or self._network(key) for key in digests.values()}
-            tree, changed = follow(self._tree, root if root is None else str(root), self._part)
-            named = {name: networks[key] for name, key in digests.items()}
-            found = Snapshot(**body, **lists, areas=areas, rules=rules, networks=named, devices=tree)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidInput("the snapshot is not in the form that redlatch writes") from error
+        digests: dict[str, str] = body["networks"]
+        networks = {key: self._networks.get(key) or self._network(key) for key in digests.values()}
+        tree, changed = follow(self._tree, body["devices"], self._part)
+        named = {name: networks[key] for name, key in digests.items()}
         self._tree, self._networks = tree, networks
-        return found, digest_of(data), changed
+        return snapshot_of(body, networks=named, devices=tree), digest_of(data), changed
 
     def _network(self, key: str) -> Network:
         data = self._part(key)
@@ -125,8 +116,3 @@ class Published:
         path = self.folder / name
         with explained("read", path):
             return read_own(path)
-
-
-def _rule(body: Mapping[str, Any]) -> Rule:
-    made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in body.items()}
-    return Rule(**made)

@@ -207,7 +207,7 @@ def parse(line: bytes) -> tuple[Known, bool] | None:
             path=_text(raw["path"]),
             websocket=raw["upgrade"] is True,
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
     return known, raw.get("allow") is True
 

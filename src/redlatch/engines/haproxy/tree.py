@@ -7,20 +7,15 @@ and where the new tree has the same digest, what is held is kept. The old files 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from redlatch.errors import InvalidInput
 from redlatch.policy.model import Entry
+from redlatch.policy.snapshot import node as parsed
 
 Read = Callable[[str], bytes | None]
 Changed = dict[str, Entry | None]
-
-_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_LATEST: Final = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +127,5 @@ def _node(digest: str, read: Read, prefix: str) -> Leaf | list[str | None]:
     data = read(digest)
     if data is None or hashlib.sha256(data).hexdigest() != digest:
         raise InvalidInput("a part of the snapshot is missing or garbled")
-    try:
-        body = json.loads(data)
-        if "leaf" in body:
-            return Leaf(digest, {_key(key, prefix): _entry(*row) for key, row in body["leaf"].items()})
-        children = body["branch"]
-        if (
-            len(prefix) < 64
-            and len(children) == 16
-            and all(one is None or _KEY.fullmatch(one) for one in children)
-        ):
-            return list(children)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidInput("the snapshot is not in the form that redlatch writes") from error
-    raise InvalidInput("the snapshot is not in the form that redlatch writes")
-
-
-def _key(key: str, prefix: str) -> str:
-    if _KEY.fullmatch(key) is None or not key.startswith(prefix):
-        raise ValueError(key)
-    return key
-
-
-def _entry(one: object, role: object, user: object, not_before: object, not_after: object) -> Entry:
-    if not (isinstance(one, str) and isinstance(role, str) and isinstance(user, str)):
-        raise TypeError("no text")
-    if not (type(not_before) is int and type(not_after) is int and 0 <= not_before < _LATEST > not_after >= 0):
-        raise TypeError("no time")
-    return Entry(one, role, user, not_before, not_after)
+    found = parsed(data, prefix)
+    return Leaf(digest, found) if isinstance(found, dict) else found

@@ -6,6 +6,7 @@ const { isIPv4, isIPv6 } = require("node:net");
 const { endianness } = require("node:os");
 
 const SLICE = 16384; // intervals that are checked in one go
+const ZONE = /^%[^%/]+$/;
 const MAGIC = Buffer.from("RLNET1\n\0", "latin1");
 
 /** The address without the IPv6 dress of an IPv4 one. */
@@ -59,9 +60,11 @@ function words6(text) {
 /** A peer's address as its 32-bit words: one for IPv4 (mapped or not), four for IPv6, null for what is none. */
 function wordsOf(address) {
   if (isIPv4(address)) return [words4(address)];
-  if (!isIPv6(address)) return null;
   const zone = address.indexOf("%");
-  const text = zone < 0 ? address : address.slice(0, zone); // a zone id is the receiver's business
+  // A zone id is the receiver's business; Node.js does not know all that an interface may be called (br_lan)
+  if (zone >= 0 && !ZONE.test(address.slice(zone))) return null;
+  const text = zone < 0 ? address : address.slice(0, zone);
+  if (!isIPv6(text)) return null;
   let whole = text;
   if (text.includes(".")) {
     const colon = text.lastIndexOf(":");

@@ -111,7 +111,7 @@ function parse(bytes) {
   const line = bytes.subarray(0, end);
   const digest = sha256(line);
   if (bytes.subarray(end + 1).toString("latin1") !== digest + "\n") throw new Error("its digest does not match");
-  const head = JSON.parse(line.toString("utf8"));
+  const head = JSON.parse(textOf(line));
   if (!isPlain(head) || head.format !== 2) throw new Error("its format is not known");
   for (const [name, fits] of Object.entries(FIELDS)) {
     if (!fits(head[name])) throw new Error(`its field ${name} is not as it should be`);
@@ -136,7 +136,7 @@ class Devices {
 function grow(read, digest, prefix, old) {
   if (digest === null) return null;
   if (old && old.digest === digest) return old;
-  const body = JSON.parse(read(digest).toString("utf8"));
+  const body = JSON.parse(textOf(read(digest)));
   if (isPlain(body) && Array.isArray(body.branch) && body.branch.length === 16 && prefix.length < 64) {
     const before = (old && old.children) || [];
     const children = body.branch.map((child, digit) => {
@@ -152,6 +152,13 @@ function grow(read, digest, prefix, old) {
     entries.set(fingerprint, entryOf(row));
   }
   return { digest, entries };
+}
+
+/** The text of bytes that are UTF-8; toString alone puts U+FFFD where they are not. */
+function textOf(bytes) {
+  const text = bytes.toString("utf8");
+  if (!Buffer.from(text, "utf8").equals(bytes)) throw new Error("it is no text");
+  return text;
 }
 
 function entryOf(row) {

@@ -1,0 +1,1 @@
+"""One module a target, each with `TestOneInput(data: bytes)`; `fuzz.harness.targets` lists them."""
