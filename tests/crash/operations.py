@@ -177,6 +177,6 @@ OPERATIONS: Final = (
     Operation("ca rotate device at once", lambda at: rotation.now(replace(at.open(), insist=True))),
     Operation("ca rotate server", lambda at: rotation.begin(at.open(), "server")),
     Operation("ca lock", lambda at: locking.lock(at.open(), b"correct horse")),
-    Operation("ca import, the request", lambda at: importing.request(at.open(), "device")),
+    Operation("ca request", lambda at: importing.request(at.open(), "device")),
     Operation("notify", lambda at: notices.configure(at.open(), command=None, webhook="https://notes.example/x")),
 )
