@@ -84,9 +84,10 @@ class Life:
     """One site, its model, and the dice."""
 
     def __init__(self, root: Path, seed: int, kills: float) -> None:
-        self.at = Both(root)
-        write_settings(self.at.user_dir, published=self.at.settings.published, flows=[TAB, *HELLO])
-        write_settings(root / "behind", flows=[TAB, *HELLO])
+        self.at = Both(root, locked=False)
+        for folder in (self.at.user_dir, root / "behind"):
+            write_settings(folder, flows=[TAB, *HELLO])
+        self.at.lock()
         self.at.up()
         self._closed()
         self.root, self.dice, self.kills = root, random.Random(seed), kills
