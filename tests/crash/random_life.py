@@ -49,7 +49,7 @@ from redlatch.pki.certificates import certificate_pem
 from redlatch.pki.keys import generate_key, private_key_pem
 
 ADDRESSES: Final = ("127.0.0.1", "127.0.1.7", "127.0.2.7", "127.9.9.9")
-ENTRIES: Final = ("127.0.1.0/24", "127.0.2.0/24", "127.0.2.7/32", "10.0.0.0/8", "127.9.0.0/16", "192.168.7.0/24")
+ENTRIES: Final = ("127.0.1.0/24", "127.0.2.0/24", "127.0.2.7", "10.0.0.0/8", "127.9.0.0/16", "192.168.7.0/24")
 METHODS: Final = ("GET", "POST", "DELETE")
 #: Names by which an operation of this file is called, and how often among a hundred.
 SHARES: Final = {

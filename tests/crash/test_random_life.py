@@ -17,8 +17,8 @@ SEED = int(os.environ.get("REDLATCH_RANDOM_SEED") or random.SystemRandom().randr
 
 @pytest.mark.timeout(120 + 5 * COUNT)
 def test_what_happens_is_what_the_model_says() -> None:
-    """Whatever is killed when: the store, the audit trail, what is published and what both engines answer agree with
-    the model, and nothing that was acknowledged is missing.
+    """Whatever is killed when: the store, the audit trail, what is published and what both engines answer agree
+    with the model, and nothing that was acknowledged is missing.
     """
     with tempfile.TemporaryDirectory(prefix="rl-") as folder:
         done = live(Path(folder), operations=COUNT, seed=SEED, kills=0.4, every=max(20, COUNT // 10), probes=15)
