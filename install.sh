@@ -574,6 +574,11 @@ remove_units() {
         fi
         rm -f "$units/$unit" "/var/lib/systemd/timers/stamp-$unit"
     done
+    # of redlatch check --watch on
+    if [ -e "$units/redlatch-check.timer" ]; then
+        [ ! -d /run/systemd/system ] || quiet systemctl disable --now redlatch-check.timer || true
+        rm -f "$units/redlatch-check.timer" "$units/redlatch-check.service" /var/lib/systemd/timers/stamp-redlatch-check.timer
+    fi
     [ ! -d /run/systemd/system ] || quiet systemctl daemon-reload
 }
 restart_unit() { quiet systemctl restart "$unit"; }

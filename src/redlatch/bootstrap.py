@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -9,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from redlatch.errors import NotPermitted, NotSetUp
+from redlatch.errors import NotPermitted, NotSetUp, RedlatchError, StoreError
 from redlatch.files import own_user
 from redlatch.operations import publishing
 from redlatch.operations.site import Config, Site
 from redlatch.settings import Settings
-from redlatch.store import Store
+from redlatch.store import Shut, Store
 
 if TYPE_CHECKING:
     from redlatch.operations import gateway, gateway_plan
@@ -40,12 +41,38 @@ def open_site(
     clock: Callable[[], datetime] = now,
     passphrase: Callable[[], bytes] = no_passphrase,
 ) -> Site:
-    """The site in this home, with whatever a killed command left unpublished published.
+    """The site in this home, with whatever a killed command left unpublished published, and a change on trial
+    whose time is over taken back.
 
     Errors: NotSetUp, NotPermitted, StoreError, StoreTooNew.
     """
+    _refuse_nothing(settings)
+    site = Site(settings, Store.open(settings.database), actor, clock, passphrase)
+    with site.store.read() as view:
+        if not view.site().config:
+            raise NotSetUp(f"the site in {settings.home} was never finished", hint="run redlatch up again")
+    publishing.repair(site)
+    _take_back(site)
+    return site
+
+
+def site_to_check(settings: Settings, *, actor: str, clock: Callable[[], datetime] = now) -> Site:
+    """The site as it is, for checks: nothing is put right on the way, and a store that cannot be opened raises
+    why whenever it is read. Nobody is asked for a passphrase. Errors: NotSetUp, NotPermitted.
+    """
+    _refuse_nothing(settings)
+    store: Store
     try:
-        exists = settings.database.exists()
+        store = Store.open(settings.database)
+    except StoreError as error:
+        store = Shut(settings.database, error)
+    return Site(settings, store, actor, clock, no_passphrase)
+
+
+def _refuse_nothing(settings: Settings) -> None:
+    """NotSetUp where there is no site, NotPermitted where that cannot be seen."""
+    try:
+        exists = settings.database.exists() or settings.database.is_symlink()
     except PermissionError:
         raise NotPermitted(
             f"{settings.authority} may not be read",
@@ -53,12 +80,17 @@ def open_site(
         ) from None
     if not exists:
         raise NotSetUp(f"there is no site in {settings.home} yet", hint="run: redlatch up")
-    site = Site(settings, Store.open(settings.database), actor, clock, passphrase)
+
+
+def _take_back(site: Site) -> None:
+    """Takes back a change on trial whose time is over, when whatever should have done it was killed."""
     with site.store.read() as view:
-        if not view.site().config:
-            raise NotSetUp(f"the site in {settings.home} was never finished", hint="run redlatch up again")
-    publishing.repair(site)
-    return site
+        row = view.trial()
+    if row is not None:
+        from redlatch.operations import trials
+
+        with contextlib.suppress(RedlatchError):  # another command is at work: the next one does it
+            trials.settle(site)
 
 
 def look_up(names: Sequence[str]) -> Mapping[str, tuple[str, ...] | str]:

@@ -51,6 +51,12 @@ class Conflict(RedlatchError):
     code = "conflict"
 
 
+class LockOut(Conflict):
+    """The change would lock out whoever makes it, or everybody who could put it right again."""
+
+    code = "lock-out"
+
+
 class NotSetUp(RedlatchError):
     """There is no site in this home yet."""
 

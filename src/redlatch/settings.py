@@ -64,6 +64,11 @@ class Settings:
         return self.authority / "look-up"
 
     @property
+    def last_check(self) -> Path:
+        """What `redlatch check` found last, and what it told of."""
+        return self.authority / "last-check.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one command that changes this site."""
         return self.authority / "lock"

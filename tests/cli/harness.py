@@ -105,7 +105,7 @@ class Person:
             (r"\b20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT"),
             (r"\b20\d\d-\d\d-\d\d\b", "DAY"),
             (r"not_after=\d+", "not_after=UNIX"),
-            (r'"(version|recorded|published)": \d+', r'"\1": N'),
+            (r'"(version|recorded|published|seconds)": \d+', r'"\1": N'),
             (r"\bversion \d+", "version N"),
             (r"\bHAProxy \d+\.\S+", "HAProxy VERSION"),
             (r"(?m)^(haproxy +)\d+\.\S+", r"\1VERSION"),

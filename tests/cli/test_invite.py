@@ -155,11 +155,15 @@ def test_notices_are_chosen_and_shown(person: Person) -> None:
     done = person.run(
         "notify", "--command", str(program), "--webhook", "https://ntfy.example.org/secret", "--json"
     )
-    assert documents(done.stdout) == [{"command": str(program), "webhook": "ntfy.example.org"}]
+    assert documents(done.stdout) == [
+        {"command": str(program), "webhook": "ntfy.example.org", "audit_head": False}
+    ]
     assert "secret" not in person.run("notify").stdout
     assert person.run("notify", "--command", str(program)).returncode == 0
     assert "a test notice was sent" in person.run("notify", "--try").stdout
     assert json.loads((person.cwd / "said").read_text())["event"] == "test"
     for bad in (["--webhook", "http://example.org"], ["--command", "tell"], ["--none", "--webhook", "https://x"]):
         assert person.run("notify", *bad).returncode == 2
-    assert documents(person.run("notify", "--none", "--json").stdout) == [{"command": None, "webhook": None}]
+    assert documents(person.run("notify", "--none", "--json").stdout) == [
+        {"command": None, "webhook": None, "audit_head": False}
+    ]

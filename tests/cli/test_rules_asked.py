@@ -36,17 +36,13 @@ def test_what_a_rule_without_a_certificate_brings_is_said_first(person: Person) 
     assert rules(person) == before
 
 
-def test_the_last_way_into_the_editor_is_asked_about(person: Person) -> None:
-    """No keeps it."""
-    before = rules(person)
-    assert person.run("rule", "remove", "1").returncode == 0
+def test_the_last_way_into_the_editor_stays(person: Person) -> None:
+    """Nobody is asked: it takes --force."""
+    assert person.run("device", "add", "desk", "--out", "desk.p12").returncode == 0
     with Terminal(person, "rule", "remove", "2") as terminal:
-        terminal.expect("no rule lets anybody into the editor to change flows")
-        terminal.expect(r"Remove the rule\? \[y/N\]")
-        terminal.type("\n")
+        terminal.expect("nobody could reach the editor any more to change flows")
         assert terminal.end() == 1
-    (person.cwd / "before.toml").write_text(before)
-    assert person.run("rules", "apply", "before.toml", "--yes").returncode == 0
+    assert "admin" in rules(person)
 
 
 def test_a_file_is_shown_before_it_is_applied(person: Person) -> None:

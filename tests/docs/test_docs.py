@@ -14,8 +14,10 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.docs import checks_table
 
 import redlatch
+from redlatch.checks.registry import CHECKS
 from redlatch.cli.root import cli
 from redlatch.errors import RedlatchError
 
@@ -118,7 +120,7 @@ def test_every_error_code_is_documented() -> None:
 def test_every_exit_code_is_documented() -> None:
     """An exit code that a command can end with has its meaning in docs/commands.md."""
     documented = {int(one) for one in first_cells(sections(text("docs/commands.md"))["Exit codes"])}
-    assert documented == {0, 1, 2, 130}
+    assert documented == {0, 1, 2, 3, 130}
 
 
 def test_every_refusal_reason_is_documented() -> None:
@@ -134,6 +136,13 @@ def test_every_audit_kind_is_documented() -> None:
     from redlatch.audit import KINDS
 
     assert first_cells(sections(text("docs/reference.md"))["Audit events"]) == set(KINDS)
+
+
+def test_every_check_is_documented_as_it_is() -> None:
+    """docs/checks.md has a row for every check, with severity, meaning, remedy and causes, and no others."""
+    document = text("docs/checks.md")
+    assert checks_table.table() in document
+    assert first_cells(sections(document)["What is looked at"]) == {one.code for one in CHECKS}
 
 
 def test_every_environment_variable_is_documented() -> None:
@@ -266,7 +275,8 @@ def test_every_key_of_json_is_documented() -> None:
     for line, shown in printed():
         words = shlex.split(line)
         name = next(n for n in (" ".join(words[:3]), " ".join(words[:2])) if n in described)
-        body = described[name] + described["How far a change got"]
+        everywhere = ("How far a change got", "Before a change: whom it cuts, and taking it back")
+        body = described[name] + "".join(described[one] for one in everywhere)
         body += "".join(described.get(other, "") for other in re.findall(r"`(redlatch [a-z ]+)`", described[name]))
         # times, numbers and lists that differ by machine are left out of a transcript
         document = json.loads(re.sub(r"(?<=: )\b(N|UNIX|[A-Z]+)\b|[\[{]\.\.\.[\]}]", "0", shown))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,6 +58,8 @@ class Consoling:
     context: Context
     folder: Path
     port: int = 0
+    #: Ends the connections that are idle, as the service does after a change on trial.
+    renew: Callable[[], None] = lambda: None
     keys: dict[str, Key] = field(default_factory=dict)
 
     def key(self, name: str, role: str = "user", **more: Any) -> Key:
@@ -65,7 +67,7 @@ class Consoling:
         return self.file(devices.add(self.site, name, role=role, **more))
 
     def file(self, issued: devices.Issued) -> Key:
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.folder / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued)
@@ -190,5 +192,6 @@ def serving(site: Site, folder: Path, *, renew: Any = None) -> Iterator[Consolin
 
         origin = loop.call(make)
         served.port = next(iter(origin.ports))
+        served.renew = lambda: loop.call(origin.renew)
         yield served
         loop.do(origin.close(1))

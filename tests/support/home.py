@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from redlatch import bootstrap
 from redlatch.files import make_dir
-from redlatch.operations import server
+from redlatch.operations import authorities
 from redlatch.operations.site import Config, Site, changing
 from redlatch.settings import from_environment
 from redlatch.store import Store
@@ -25,5 +29,14 @@ def small_site(root: Path) -> Site:
         tx.set_config(config.stored())
         tx.record("site.created", machine=config.machine)
         for kind in ("server", "device"):
-            server.create_authority(site, tx, kind, config.hosts, None)
+            authorities.create(site, tx, kind, config.hosts, None)
     return site
+
+
+@contextlib.contextmanager
+def copied(site: Site, root: Path) -> Iterator[Site]:
+    """A copy of a closed site in `root`/home, opened: cheaper than a new one."""
+    settings = from_environment(root / "home", {})
+    shutil.copytree(site.settings.home, settings.home)
+    with contextlib.closing(Store.open(settings.database)) as store:
+        yield replace(site, settings=settings, store=store)

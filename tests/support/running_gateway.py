@@ -82,9 +82,9 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextlib.contextmanager
-def upstream() -> Iterator[_Server]:
+def upstream(port: int = 0) -> Iterator[_Server]:
     """Something that answers every request with what it got, and echoes what comes by websocket."""
-    with _Server(("127.0.0.1", 0), _Answers) as server:
+    with _Server(("127.0.0.1", port), _Answers) as server:
         server.slow = threading.Event()  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server

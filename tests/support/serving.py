@@ -110,7 +110,7 @@ class Served:
         """A device that got its key by a file."""
         issued = devices.add(self.site, name, role=role, **more)
         password = generate_password()
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.root / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         ca = [issued.server_ca] if issued.server_ca is not None else []

@@ -1,1 +1,1 @@
-"""What can be wrong, seen from outside: probes that knock at the door as a stranger and as a device."""
+"""What can be wrong with a site, each with its severity and remedy, and the probe that knocks from outside."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from redlatch.cli.framework import PATH, LazyGroup, command
 from redlatch.cli.handing import Delivery, chosen_format, read_csr
 from redlatch.cli.output import Output, day
 from redlatch.cli.session import Session
+from redlatch.cli.weighing import hold, on_trial, only_rehearse, options, prepared
+from redlatch.errors import UsageError
 from redlatch.operations.handing import FORMATS
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ device = LazyGroup(
     ),
     lazy={
         "add": ("redlatch.cli.device:add", "add a device and write its key to a file"),
+        "adopt": ("redlatch.cli.adopt:adopt", "let a device in by a certificate that it has from elsewhere"),
         "send": ("redlatch.cli.send:send", "add a device and hand its key over here and now, by a link"),
         "invite": ("redlatch.cli.invite:invite", "make a link by which a device gets its key from the service"),
         "links": ("redlatch.cli.invite:links_", "show such links and what came of them"),
@@ -48,6 +51,9 @@ device = LazyGroup(
 )
 
 
+_DAYS = 365
+
+
 def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What `add` and `renew` share: which key, and where it goes."""
     for option in reversed(
@@ -55,7 +61,7 @@ def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--format", "kind", type=click.Choice(FORMATS), help="File format. Default: p12."),
             click.option("--out", type=PATH, metavar="PATH", help="File (.p12) or folder (PEM) to write."),
             click.option("--csr", type=PATH, metavar="FILE", help="A request of a device that made its own key."),
-            click.option("--days", type=int, default=365, show_default=True, help="How long it is good."),
+            click.option("--days", type=int, default=_DAYS, show_default=True, help="How long it is good."),
             click.option("--key", "key_kind", type=click.Choice(["p256", "rsa2048"]), default="p256",
                          show_default=True, help="Kind of key; rsa2048 for Androids that hide others."),
         )
@@ -70,14 +76,18 @@ def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
     'redlatch device add "Ada\'s laptop" --owner Ada --format p12-modern --out ada.p12',
     "redlatch device add backup-script --role viewer --format pem --out backup/",
     "redlatch device add sensor --csr sensor.csr --out sensor/",
+    "sudo redlatch device add Ada-again --emergency",
 )
 @click.argument("name")
 @click.option("--role", metavar="ROLE", default="admin", show_default=True, help="What it may do.")
 @click.option("--owner", metavar="PERSON", help="Whose it is: their devices share one Node-RED user.")
 @key_options
+@click.option("--emergency", is_flag=True, help="You are locked out: an owner's key for at most 7 days.")
+@click.option("--yes", is_flag=True, help="With --emergency: do not ask.")
 def add(
     session: Session,
     name: str,
+    *,
     role: str,
     owner: str | None,
     kind: str | None,
@@ -85,20 +95,58 @@ def add(
     csr: Path | None,
     days: int,
     key_kind: KeyKind,
+    emergency: bool,
+    yes: bool,
 ) -> None:
     """Add a device and write its key to a file.
 
-    The password of a .p12 is printed once; the device asks for it when the file is installed.
+    The password of a .p12 is printed once; the device asks for it when the file is installed. With --emergency the
+    rules are set aside: see "I locked myself out" in the documentation.
     """
     from redlatch.operations import devices
 
     delivery = Delivery(name, chosen_format(kind, csr), out)
+    if emergency:
+        _open_emergency(session, delivery, role, owner, days, key_kind, csr, yes=yes)
+        return
     _hand_out(
         session,
         f"{name} has a key, with the role {role}",
         delivery,
         partial(devices.add, role=role, owner=owner, key_kind=key_kind, days=days, csr=read_csr(csr)),
     )
+
+
+def _open_emergency(
+    session: Session,
+    delivery: Delivery,
+    role: str,
+    owner: str | None,
+    days: int,
+    key_kind: KeyKind,
+    csr: Path | None,
+    *,
+    yes: bool,
+) -> None:
+    """The way back in: says what it does, asks, and does it."""
+    from redlatch.operations import emergency
+
+    if role not in ("admin", "owner") or owner is not None:
+        raise UsageError(
+            "a device for an emergency is an owner's for a few days", hint="leave --role and --owner out"
+        )
+    days = emergency.DAYS if days == _DAYS else days
+    delivery.check()
+    site = session.site()
+    for text in emergency.plan(site, delivery.name, days=days):
+        session.out.line(text)
+    session.confirm("Open this way in?", yes=yes)
+
+    def operation(site: Site, name: str, *, deliver: Any) -> Issued:
+        request = read_csr(csr)
+        return emergency.open_(site, name, days=days, key_kind=key_kind, csr=request, deliver=deliver).issued
+
+    _hand_out(session, f"{delivery.name} is an owner's device for {days} days", delivery, operation)
 
 
 @command(
@@ -242,17 +290,24 @@ def show(session: Session, name: str) -> None:
     "revoke",
     'redlatch device revoke "Bart\'s phone"',
     'redlatch device revoke "Bart\'s phone" --reason "lost on the train"',
+    'redlatch device revoke "Bart\'s phone" --dry-run',
 )
 @click.argument("name")
 @click.option("--reason", metavar="TEXT", help="Why; kept in the audit trail.")
-def revoke(session: Session, name: str, reason: str | None) -> None:
+@options("dry_run", "force")
+def revoke(session: Session, name: str, *, reason: str | None, dry_run: bool, force: bool) -> None:
     """Shut a device out, at once: all its keys, and the connections it has open.
 
-    Says how far it got: recorded, published, or in force (Node-RED's own word).
+    Says how far it got: recorded, published, or in force (Node-RED's own word). It is for good, so there is no
+    --try. The last owner, and the last device that changes flows, go with --force only.
     """
     from redlatch.operations import devices
 
-    changed = devices.revoke(session.site(), name, reason=reason)
+    site = prepared(session, "", force=force)
+    if dry_run:
+        only_rehearse(session, site, lambda one: devices.revoke(one, name, reason=reason))
+        return
+    changed = devices.revoke(site, name, reason=reason)
     session.out.document(
         device_document(changed.device) | {"certificates": changed.certificates, "force": changed.force.as_dict()}
     )
@@ -274,10 +329,15 @@ def rename(session: Session, name: str, new: str) -> None:
     print_force(session.out, changed.force)
 
 
-@command("role", 'redlatch device role "Ada\'s tablet" viewer')
+@command(
+    "role",
+    'redlatch device role "Ada\'s tablet" viewer',
+    'redlatch device role "Ada\'s tablet" viewer --try 2m',
+)
 @click.argument("name")
 @click.argument("role")
-def role(session: Session, name: str, role: str) -> None:
+@options("dry_run", "force", "trial")
+def role(session: Session, name: str, role: str, *, dry_run: bool, force: bool, trial: timedelta | None) -> None:
     r"""Give a device another role, built-in or your own; what it has open is judged anew.
 
     \b
@@ -289,11 +349,15 @@ def role(session: Session, name: str, role: str) -> None:
     """
     from redlatch.operations import devices, roles
 
-    site = session.site()
+    site = prepared(session, f"gave {name} the role {role}", force=force, trial=trial)
+    if dry_run:
+        only_rehearse(session, site, lambda one: devices.set_role(one, name, role))
+        return
     changed = devices.set_role(site, name, role)
-    session.out.document(device_document(changed.device) | {"force": changed.force.as_dict()})
+    session.out.document(device_document(changed.device) | {"force": changed.force.as_dict()} | on_trial(site))
     session.out.line(f"{changed.device.name} has the role {role}: {roles.described(site, role)}", style="strong")
     print_force(session.out, changed.force)
+    hold(session, site)
 
 
 def print_force(out: Output, force: Force) -> None:

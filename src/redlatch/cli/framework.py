@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,22 @@ class Path_(click.Path):  # noqa: N801 - stands for click's
 
 
 PATH = Path_()
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Lifetime(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """A number and a unit: 90s, 15m, 24h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6})([smhd])", str(value).strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is no time; as in 90s, 15m, 24h or 7d", param, ctx)
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 class Command(click.Command):

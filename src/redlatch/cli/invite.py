@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import socket
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from redlatch.cli.framework import PATH, command
+from redlatch.cli.framework import PATH, Lifetime, command
 from redlatch.cli.link import show_code, show_fingerprint
 from redlatch.cli.output import minute, quoted
 from redlatch.cli.session import Session, sudo_owner
@@ -28,21 +26,6 @@ if TYPE_CHECKING:
     from redlatch.store import LinkRow
 
 _CSV_BYTES = 1 << 20
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class Lifetime(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
-    """A number and a unit: 90s, 15m, 24h, 7d."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"([0-9]{1,6})([smhd])", str(value).strip().lower())
-        if match is None:
-            self.fail(f"{value!r} is no time; as in 90s, 15m, 24h or 7d", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 @command(

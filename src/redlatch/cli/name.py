@@ -10,9 +10,12 @@ from redlatch.cli.device import print_force
 from redlatch.cli.framework import LazyGroup, command
 from redlatch.cli.output import day
 from redlatch.cli.session import Session
+from redlatch.cli.weighing import only_rehearse, options
 
 if TYPE_CHECKING:
     from redlatch.operations.server import Refreshed
+
+_UNSEEN = "by which name somebody calls"
 
 name = LazyGroup(
     "name",
@@ -29,20 +32,33 @@ name = LazyGroup(
 @command("add", "redlatch name add pi.example.org", "redlatch name add nodered.lan --json")
 @click.argument("host")
 @click.option("--new-root", is_flag=True, help="Make a new server CA when the present one may not name HOST.")
-def add(session: Session, host: str, new_root: bool) -> None:
+@options("dry_run")
+def add(session: Session, host: str, *, new_root: bool, dry_run: bool) -> None:
     """Add a host name; the server certificate gets it too."""
     from redlatch.operations import server
 
-    print_refreshed(session, server.add_name(session.site(), host, new_root=new_root))
+    site = session.site()
+    if dry_run:
+        only_rehearse(session, site, lambda one: server.add_name(one, host, new_root=new_root), unseen=_UNSEEN)
+        return
+    print_refreshed(session, server.add_name(site, host, new_root=new_root))
 
 
 @command("remove", "redlatch name remove pi.example.org")
 @click.argument("host")
-def remove(session: Session, host: str) -> None:
-    """Take a host name away: requests for it are refused from then on."""
+@options("dry_run")
+def remove(session: Session, host: str, dry_run: bool) -> None:
+    """Take a host name away: requests for it are refused from then on.
+
+    Who calls by that name no log says, so --dry-run cannot name them; addresses work as before.
+    """
     from redlatch.operations import server
 
-    print_refreshed(session, server.remove_name(session.site(), host))
+    site = session.site()
+    if dry_run:
+        only_rehearse(session, site, lambda one: server.remove_name(one, host), unseen=_UNSEEN)
+        return
+    print_refreshed(session, server.remove_name(site, host))
 
 
 @command("list", "redlatch name list")

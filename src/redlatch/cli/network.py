@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from redlatch.cli.device import print_force
 from redlatch.cli.framework import PATH, LazyGroup, command
 from redlatch.cli.output import minute
 from redlatch.cli.session import Session
+from redlatch.cli.weighing import hold, on_trial, only_rehearse, options, prepared
 
 if TYPE_CHECKING:
     from redlatch.operations.lookups import Name
     from redlatch.operations.networks import Changed, Shown
+    from redlatch.operations.site import Site
 
 network = LazyGroup(
     "network",
@@ -45,8 +48,19 @@ network = LazyGroup(
 @click.argument("name")
 @click.argument("entries", nargs=-1, metavar="[ADDRESS]...")
 @click.option("--file", type=PATH, metavar="FILE", help="A list: one entry a line, # or ; begins a comment.")
+@options("dry_run")
 @click.option("--force", is_flag=True, help="Add a DNS name that does not resolve; it holds nobody until it does.")
-def add(session: Session, name: str, entries: tuple[str, ...], file: Path | None, force: bool) -> None:
+@options("trial")
+def add(
+    session: Session,
+    name: str,
+    entries: tuple[str, ...],
+    *,
+    file: Path | None,
+    dry_run: bool,
+    force: bool,
+    trial: timedelta | None,
+) -> None:
     """Make a network, or add addresses to it.
 
     An entry is an address, a range (192.168.1.20-192.168.1.40), a subnet (192.168.1.0/24) or a DNS name, of IPv4
@@ -64,14 +78,21 @@ def add(session: Session, name: str, entries: tuple[str, ...], file: Path | None
             shown_at = time.monotonic()
             out.progress(f"reading {file}: {done * 100 // max(all_, 1)} %")
 
-    try:
-        changed = networks.add(
-            session.site(), name, entries, file=file, resolver=bootstrap.look_up, force=force, progress=progress
+    def operation(site: Site) -> Changed:
+        return networks.add(
+            site, name, entries, file=file, resolver=bootstrap.look_up, force=force, progress=progress
         )
+
+    site = prepared(session, f"added addresses to the network {name}", force=force, trial=trial)
+    try:
+        if dry_run:
+            only_rehearse(session, site, operation)
+            return
+        changed = operation(site)
     finally:
         out.progress()
     many = "1 entry" if changed.added == 1 else f"{changed.added:,} entries"
-    _print(session, changed, f"{many} added: {name} has {changed.network.count:,}")
+    _print(session, site, changed, f"{many} added: {name} has {changed.network.count:,}")
 
 
 @command(
@@ -81,14 +102,28 @@ def add(session: Session, name: str, entries: tuple[str, ...], file: Path | None
 )
 @click.argument("name")
 @click.argument("entries", nargs=-1, metavar="[ADDRESS]...")
-def remove(session: Session, name: str, entries: tuple[str, ...]) -> None:
+@options("dry_run", "force", "trial")
+def remove(
+    session: Session,
+    name: str,
+    entries: tuple[str, ...],
+    *,
+    dry_run: bool,
+    force: bool,
+    trial: timedelta | None,
+) -> None:
     """Take some addresses of a network away, or the whole network when none is named."""
     from redlatch.operations import networks
 
-    changed = networks.remove(session.site(), name, entries)
+    what = f"removed addresses from the network {name}" if entries else f"removed the network {name}"
+    site = prepared(session, what, force=force, trial=trial)
+    if dry_run:
+        only_rehearse(session, site, lambda one: networks.remove(one, name, entries))
+        return
+    changed = networks.remove(site, name, entries)
     many = "1 entry" if changed.removed == 1 else f"{changed.removed:,} entries"
     left = f": {name} has {changed.network.count:,}"
-    _print(session, changed, f"{many} removed{left}" if entries else f"the network {name} is gone")
+    _print(session, site, changed, f"{many} removed{left}" if entries else f"the network {name} is gone")
 
 
 @command("list", "redlatch network list", "redlatch network list tablets", "redlatch network list --json")
@@ -141,7 +176,7 @@ def resolve(session: Session) -> None:
     print_force(out, done.force)
 
 
-def _print(session: Session, changed: Changed, sentence: str) -> None:
+def _print(session: Session, site: Site, changed: Changed, sentence: str) -> None:
     out = session.out
     out.document(
         {
@@ -151,6 +186,7 @@ def _print(session: Session, changed: Changed, sentence: str) -> None:
             "notes": changed.notes,
             "force": changed.force.as_dict(),
         }
+        | on_trial(site)
     )
     out.line(sentence, style="strong")
     for known in changed.network.names:
@@ -160,6 +196,7 @@ def _print(session: Session, changed: Changed, sentence: str) -> None:
     for text in changed.network.cautions:
         out.line(f"attention: {text}", style="warn")
     print_force(out, changed.force)
+    hold(session, site)
 
 
 def _resolved(known: Name) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -9,9 +10,13 @@ import click
 from redlatch.cli.device import print_force
 from redlatch.cli.framework import LazyGroup, command
 from redlatch.cli.session import Session
+from redlatch.cli.weighing import hold, on_trial, only_rehearse, options, prepared
 
 if TYPE_CHECKING:
     from redlatch.operations.origins import Changed
+    from redlatch.operations.site import Site
+
+_UNSEEN = "from which page a request comes"
 
 origin = LazyGroup(
     "origin",
@@ -29,25 +34,35 @@ origin = LazyGroup(
     "add", "redlatch origin add https://homeassistant.local:8123", "redlatch origin add https://panel.example.org"
 )
 @click.argument("url")
-def add(session: Session, url: str) -> None:
+@options("dry_run", "trial")
+def add(session: Session, url: str, *, dry_run: bool, trial: timedelta | None) -> None:
     """Allow the pages of another origin to call this Node-RED and to show it in a frame.
 
     They act with the key of the device that shows them: name only pages that you trust as much as that device.
     """
     from redlatch.operations import origins
 
-    changed = origins.add(session.site(), url)
-    _print(session, changed, f"pages of {changed.origin} may call and embed this Node-RED")
+    site = prepared(session, f"added the origin {url}", trial=trial)
+    if dry_run:
+        only_rehearse(session, site, lambda one: origins.add(one, url), unseen=_UNSEEN)
+        return
+    changed = origins.add(site, url)
+    _print(session, site, changed, f"pages of {changed.origin} may call and embed this Node-RED")
 
 
 @command("remove", "redlatch origin remove https://homeassistant.local:8123")
 @click.argument("url")
-def remove(session: Session, url: str) -> None:
+@options("dry_run", "trial")
+def remove(session: Session, url: str, *, dry_run: bool, trial: timedelta | None) -> None:
     """Refuse the pages of an origin again."""
     from redlatch.operations import origins
 
-    changed = origins.remove(session.site(), url)
-    _print(session, changed, f"pages of {changed.origin} are refused again")
+    site = prepared(session, f"removed the origin {url}", trial=trial)
+    if dry_run:
+        only_rehearse(session, site, lambda one: origins.remove(one, url), unseen=_UNSEEN)
+        return
+    changed = origins.remove(site, url)
+    _print(session, site, changed, f"pages of {changed.origin} are refused again")
 
 
 @command("list", "redlatch origin list")
@@ -65,11 +80,12 @@ def list_(session: Session) -> None:
         session.out.line("none: pages from elsewhere are refused")
 
 
-def _print(session: Session, changed: Changed, sentence: str) -> None:
+def _print(session: Session, site: Site, changed: Changed, sentence: str) -> None:
     session.out.document(
-        {"origin": changed.origin, "warnings": changed.warnings, "force": changed.force.as_dict()}
+        {"origin": changed.origin, "warnings": changed.warnings, "force": changed.force.as_dict()} | on_trial(site)
     )
     session.out.line(sentence, style="strong")
     for text in changed.warnings:
         session.out.line(f"attention: {text}", style="warn")
     print_force(session.out, changed.force)
+    hold(session, site)

@@ -98,11 +98,16 @@ class Output:
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, style: str = "") -> None:
         """Columns two blanks apart, no lines drawn: it reads as it is spoken."""
-        shown = [[safe(cell) for cell in row] for row in rows]
+        self.styled_table(headers, [(row, style) for row in rows])
+
+    def styled_table(self, headers: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> None:
+        """As `table`, with the style of each row beside it; its words have to say the same."""
+        shown = [[safe(cell) for cell in row] for row, _ in rows]
         columns = [max(width(cell) for cell in column) for column in zip(headers, *shown, strict=True)]
-        for number, row in enumerate([list(headers), *shown]):
+        styles = ["strong", *(style for _, style in rows)]
+        for row, style in zip([list(headers), *shown], styles, strict=True):
             cells = [cell + " " * (size - width(cell)) for cell, size in zip(row, columns, strict=True)]
-            self.line("  ".join(cells).rstrip(), style="strong" if number == 0 else style)
+            self.line("  ".join(cells).rstrip(), style=style)
 
     def document(self, document: Any) -> None:
         """The JSON document (one line); nothing without `--json`. ASCII, so that it is safe on a terminal too."""

@@ -1,12 +1,9 @@
-"""`redlatch prove`: knock at the door as a stranger and as a device, and show what came back."""
+"""`redlatch prove`: knock at every door as a stranger and as a device, and show what came back."""
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -16,11 +13,11 @@ from redlatch.cli.session import Session
 from redlatch.errors import EngineError
 
 if TYPE_CHECKING:
-    from redlatch.checks.probe import Identity
+    from redlatch.checks.outside import Probed
+    from redlatch.cli.output import Output
     from redlatch.operations.site import Site
 
-
-_HERE = "127.0.0.1"
+_MOST_SAID = 5
 
 
 class NotProven(EngineError):
@@ -34,76 +31,53 @@ class NotProven(EngineError):
     "--wait", type=click.IntRange(0), default=60, show_default=True, help="Seconds for Node-RED to listen."
 )
 def prove(session: Session, wait: int) -> None:
-    """Knock at Node-RED's door as a stranger and as a device, and show what came back.
+    """Knock at every door as a stranger and as a device, and show what came back.
 
-    What should come back is what the rules say of this machine's own address, with and without a key. The device
-    is one of its own, with the role admin: it is added for this, and revoked at the end. Both are in the audit
-    trail.
+    What should come back is what the rules say of this machine's own address. Every surface is tried without a
+    key, with keys that must not work (of another CA, revoked, ended, resumed sessions) and with one that must,
+    and so are tricks with paths, hosts and origins. Only reading requests are sent, and none that a flow would
+    answer. The devices are added for this and revoked at the end. Both are in the audit trail.
     """
-    from redlatch.checks import probe
-    from redlatch.operations import reach
+    from redlatch.checks import outside, table
 
     site = session.site()
-    host, port = _door(site)
-    deadline = time.monotonic() + wait
-    while not probe.is_listening(host, port):
-        if time.monotonic() >= deadline:
-            raise NotProven(
-                f"nothing listens on port {port}",
-                hint="start Node-RED, then run redlatch prove again",
-            )
-        time.sleep(0.2)
-    with _test_device(site) as (name, identity):
-
-        def admits(knock: probe.Knock) -> bool:
-            asked = reach.Asked(
-                "GET",
-                knock.path,
-                device=name if knock.with_key else None,
-                address=host,
-                host=host,
-                websocket=knock.websocket,
-            )
-            return reach.explain(site, asked).decision.allow
-
-        proofs = probe.prove(host, port, admin_root=site.config().admin_root, identity=identity, admits=admits)
-    out = session.out
-    if all(one.ok for one in proofs):
-        out.document({"ok": True, "proofs": [asdict(one) for one in proofs]})
-    out.table(
-        ("WHAT", "WITH", "EXPECTED", "SEEN", "RESULT"),
-        [(one.what, one.key, one.expected, one.seen, "right" if one.ok else "WRONG") for one in proofs],
-    )
-    wrong = [one for one in proofs if not one.ok]
+    _await(site, wait)
+    found = outside.probe(site, os.environ)
+    wrong = [row for row in found.rows if not row.ok]
+    if not wrong and found.rows:
+        session.out.document(table.document(found))
+    show(session.out, found)
+    if not found.rows:
+        raise NotProven("no door was there to knock at", hint="redlatch status says what is missing")
     if wrong:
+        said = [f"{row.surface} of {row.door} with {row.key}: {row.seen}" for row in wrong]
+        more = f" and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
         raise NotProven(
-            "; ".join(f"{one.what} with {one.key}: {one.seen} instead of {one.expected}" for one in wrong),
+            "; ".join(said[:_MOST_SAID]) + more,
             hint="was Node-RED restarted since `redlatch up`? redlatch status says what is wrong",
         )
 
 
-def _door(site: Site) -> tuple[str, int]:
-    """Where devices come in on this machine: at the gateway where there is one, else at Node-RED itself."""
-    from redlatch.engines.haproxy.model import listener
+def show(out: Output, found: Probed) -> None:
+    """The table in green and red, in words too; then what was not tried."""
+    from redlatch.checks import table
 
-    config = site.config()
-    if config.gateway is not None:
-        host, port = listener(config.gateway.listen[0])
-        return host or _HERE, port
-    return _HERE, site.target().listen_port
+    headers, rows = table.compact(found.rows)
+    if rows:
+        out.styled_table(headers, rows)
+    for words in found.left_out:
+        out.line(f"not tried: {words}")
 
 
-@contextmanager
-def _test_device(site: Site) -> Iterator[tuple[str, Identity]]:
-    """Name and key of a device that lives as long as the test; the key is in memory only."""
-    from redlatch.checks.probe import Identity
-    from redlatch.operations import devices
+def _await(site: Site, wait: int) -> None:
+    """Returns when something listens at every door; NotProven when `wait` seconds were not enough."""
+    from redlatch.checks import outside
 
-    name = f"redlatch prove {secrets.token_hex(4)}"
-    issued = devices.add(site, name, role="admin", days=1)
-    try:
-        if issued.key is None:  # only with a CSR
-            raise EngineError("the test device has no key")
-        yield name, Identity(issued.key, issued.certificate)
-    finally:
-        devices.revoke(site, name, reason="it was for a test only")
+    deadline = time.monotonic() + wait
+    while (missing := outside.shut_doors(site)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if missing:
+        raise NotProven(
+            f"nothing listens on port {missing[0][1]} ({missing[0][0]})",
+            hint="start Node-RED, then run redlatch prove again",
+        )

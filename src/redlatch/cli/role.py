@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,9 +10,11 @@ import click
 from redlatch.cli.device import print_force
 from redlatch.cli.framework import LazyGroup, command
 from redlatch.cli.session import Session
+from redlatch.cli.weighing import hold, on_trial, only_rehearse, options, prepared
 
 if TYPE_CHECKING:
-    from redlatch.operations.roles import Role
+    from redlatch.operations.roles import Changed, Role
+    from redlatch.operations.site import Site
 
 role = LazyGroup(
     "role",
@@ -32,29 +35,34 @@ role = LazyGroup(
 @command("add", "redlatch role add kiosk --like user", "redlatch role add sensor --like thing")
 @click.argument("name")
 @click.option("--like", metavar="ROLE", required=True, help="The role whose rules hold for it too.")
-def add(session: Session, name: str, like: str) -> None:
+@options("dry_run", "trial")
+def add(session: Session, name: str, *, like: str, dry_run: bool, trial: timedelta | None) -> None:
     """Add a role that is like another one.
 
     It reaches what that one reaches; rules for the new role add to it. Like thing it begins with nothing.
     """
     from redlatch.operations import roles
 
-    changed = roles.add(session.site(), name, like=like)
-    session.out.document(_document(changed.role) | {"force": changed.force.as_dict()})
-    session.out.line(f"the role {name} is like {changed.role.base}", style="strong")
-    print_force(session.out, changed.force)
+    site = prepared(session, f"added the role {name}", trial=trial)
+    if dry_run:
+        only_rehearse(session, site, lambda one: roles.add(one, name, like=like))
+        return
+    changed = roles.add(site, name, like=like)
+    _print(session, site, changed, f"the role {name} is like {changed.role.base}")
 
 
 @command("remove", "redlatch role remove kiosk")
 @click.argument("name")
-def remove(session: Session, name: str) -> None:
+@options("dry_run", "trial")
+def remove(session: Session, name: str, *, dry_run: bool, trial: timedelta | None) -> None:
     """Take a role of yours away. No device may have it and no rule may name it."""
     from redlatch.operations import roles
 
-    changed = roles.remove(session.site(), name)
-    session.out.document(_document(changed.role) | {"force": changed.force.as_dict()})
-    session.out.line(f"the role {name} is gone", style="strong")
-    print_force(session.out, changed.force)
+    site = prepared(session, f"removed the role {name}", trial=trial)
+    if dry_run:
+        only_rehearse(session, site, lambda one: roles.remove(one, name))
+        return
+    _print(session, site, roles.remove(site, name), f"the role {name} is gone")
 
 
 @command("list", "redlatch role list", "redlatch role list --json")
@@ -71,6 +79,13 @@ def list_(session: Session) -> None:
             for one in found
         ],
     )
+
+
+def _print(session: Session, site: Site, changed: Changed, sentence: str) -> None:
+    session.out.document(_document(changed.role) | {"force": changed.force.as_dict()} | on_trial(site))
+    session.out.line(sentence, style="strong")
+    print_force(session.out, changed.force)
+    hold(session, site)
 
 
 def _document(one: Role) -> dict[str, Any]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "up": ("redlatch.cli.up:up", "lock a Node-RED: only devices with a key get in"),
     "down": ("redlatch.cli.down:down", "take the lock off again"),
     "status": ("redlatch.cli.status:status", "show whether it is locked, and what needs attention"),
+    "check": ("redlatch.cli.check:check", "find what is wrong, what it means and what to do"),
     "gateway": ("redlatch.cli.gateway:gateway", "put HAProxy in front of Node-RED, with the same lock"),
     "device": ("redlatch.cli.device:device", "give devices their keys and take them back"),
     "serve": ("redlatch.cli.serve:serve", "serve the console, and the pages by which devices get keys"),
@@ -25,15 +26,19 @@ COMMANDS = {
     "enroll": ("redlatch.cli.enroll:enroll", "get this machine a key of its own, by a link"),
     "rule": ("redlatch.cli.rule:rule", "who may reach what, from where"),
     "rules": ("redlatch.cli.rules:rules", "all rules as one file: export and apply"),
+    "trial": ("redlatch.cli.trial:trial", "the change that is taken back by itself unless it is kept"),
     "export": ("redlatch.cli.export:export", "write a configuration for an nginx or Caddy of yours"),
     "map": ("redlatch.cli.map:map_", "show everything that can be reached, and by whom"),
     "explain": ("redlatch.cli.explain:explain", "say what a request would get, and why"),
+    "ca": ("redlatch.cli.ca:ca", "the certificate authorities: show, replace, import, lock"),
     "name": ("redlatch.cli.name:name", "host names under which this Node-RED is reached"),
     "role": ("redlatch.cli.role:role", "roles of your own"),
     "network": ("redlatch.cli.network:network", "addresses under a name, for rules"),
     "origin": ("redlatch.cli.origin:origin", "other web origins that may call and embed"),
     "console": ("redlatch.cli.console:console", "where the console and the enrolment pages listen"),
     "where": ("redlatch.cli.where:where", "show every file and folder, and who may read it"),
+    "backup": ("redlatch.cli.backup:backup", "write store and CA keys into one encrypted file"),
+    "restore": ("redlatch.cli.restore:restore", "make the site of a backup again, here"),
     "audit": ("redlatch.cli.audit:audit", "show who changed what"),
     "log": ("redlatch.cli.log:log", "show who came in and who was refused"),
     "prove": ("redlatch.cli.prove:prove", "knock at the door as a stranger and as a device"),
@@ -44,7 +49,7 @@ COMMANDS = {
 _HELP = """Give each of your devices a key to your Node-RED; nobody else gets in.
 
 \b
-Exit codes: 0 done, 1 it failed, 2 the call itself is at fault, 130 interrupted.
+Exit codes: 0 done, 1 it failed, 2 the call itself is at fault, 3 `check` found something, 130 interrupted.
 """
 _EXAMPLES = (
     "sudo redlatch up",

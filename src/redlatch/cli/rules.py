@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from redlatch.cli.device import print_force
 from redlatch.cli.framework import PATH, LazyGroup, command
 from redlatch.cli.session import Session
+from redlatch.cli.weighing import hold, on_trial, options, prepared, rehearse
 
 rules = LazyGroup(
     "rules",
@@ -39,13 +42,19 @@ def export(session: Session) -> None:
     "apply",
     "redlatch rules apply rules.toml",
     "redlatch rules apply rules.toml --dry-run",
+    "redlatch rules apply rules.toml --try 2m",
     "redlatch rules apply rules.toml --yes",
 )
 @click.argument("file", type=PATH)
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--force", is_flag=True, help="Although a network stands for everybody, or a name does not resolve.")
+@options("dry_run")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Although it locks out everybody, a network stands for everybody, or a name does not resolve.",
+)
+@options("trial")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def apply(session: Session, file: Path, dry_run: bool, force: bool, yes: bool) -> None:
+def apply(session: Session, file: Path, *, dry_run: bool, force: bool, trial: timedelta | None, yes: bool) -> None:
     """Make rules, roles, networks and origins those of FILE: the complete state, what it does not name goes.
 
     Shows what comes (+) and goes (-), and asks. All of it happens, or nothing.
@@ -53,7 +62,7 @@ def apply(session: Session, file: Path, dry_run: bool, force: bool, yes: bool) -
     from redlatch import bootstrap
     from redlatch.operations import exchange
 
-    site = session.site()
+    site = prepared(session, f"applied {file.name}", force=force, trial=trial)
     out = session.out
     wanted = exchange.read(site, file, resolver=bootstrap.look_up)
     plan = exchange.plan(site, wanted, force=force)
@@ -64,6 +73,9 @@ def apply(session: Session, file: Path, dry_run: bool, force: bool, yes: bool) -
     if plan.question:
         out.warning(plan.question)
     force_ = None
+    would: dict[str, Any] = {}
+    if plan.changes and dry_run:
+        would = {"would": rehearse(session, site, lambda one: exchange.apply(one, wanted, plan, force=force))}
     if plan.changes and not dry_run:
         session.confirm("Apply this?", yes=yes)
         force_ = exchange.apply(site, wanted, plan, force=force)
@@ -75,9 +87,12 @@ def apply(session: Session, file: Path, dry_run: bool, force: bool, yes: bool) -
             "remarks": plan.remarks,
             "force": force_.as_dict() if force_ is not None else None,
         }
+        | would
+        | on_trial(site)
     )
     if force_ is not None:
         out.line("applied", style="good")
         print_force(out, force_)
+        hold(session, site)
     else:
         out.line("nothing was changed (--dry-run)" if plan.changes else "nothing to change")

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -160,7 +160,9 @@ def _ended(out: Output, site: Site, outcome: Outcome) -> None:
     )
     if outcome.state is State.LOST:
         if fresh:
-            devices.revoke(site, made.device.name, reason="the connection broke while its key was handed over")
+            # nobody holds its key, so that nobody is locked out
+            lost = replace(site, insist=True)
+            devices.revoke(lost, made.device.name, reason="the connection broke while its key was handed over")
         out.document({"event": "ended", "state": "lost", "fingerprint": made.fingerprint})
         raise NotHandedOver(
             f"the connection broke before {made.device.name} had its key",

@@ -7,6 +7,7 @@ import sys
 
 from redlatch.cli.framework import command
 from redlatch.cli.session import Session
+from redlatch.errors import PassphraseNeeded
 
 
 @command("serve", "redlatch serve", "sudo systemctl start redlatch")
@@ -23,8 +24,14 @@ def serve(session: Session) -> None:
     gc.enable()
     log.to(terminal=sys.stderr.isatty())
     site = session.site()
-    authority(site, "device")  # asks for the passphrase now, not when the first phone is waiting
     out = session.out
+    try:
+        authority(site, "device")  # asks for the passphrase now, not when the first phone is waiting
+    except PassphraseNeeded as error:
+        if session.interactive:
+            raise
+        # Nobody can be asked: devices can still be shut out and rules changed, which is what matters at night.
+        out.warning(f"{error.message}: no device gets a key until it is given. {error.hint}")
 
     def told(url: str) -> None:
         out.document({"event": "serving", "console": url})

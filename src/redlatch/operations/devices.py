@@ -10,9 +10,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from redlatch.errors import Conflict, InvalidInput, NotFound
-from redlatch.operations import roles
+from redlatch.operations import authorities, roles
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Config, Site, authority, changing
+from redlatch.operations.site import Config, Site, authority, changing, signer
 from redlatch.pki import names as pki_names
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ Ref = str | uuid.UUID
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate just issued. `key` is None when the device made its own (CSR); `server_ca` is what the device
-    must trust to recognise this Node-RED, None where the server's certificate is publicly trusted.
+    """A certificate just issued. `key` is None when the device made its own (CSR); `server_cas` are the roots that
+    the device must trust to recognise this Node-RED, the present one first and a second one while a rotation is
+    under way; none where the server's certificate is publicly trusted.
     """
 
     device: Device
@@ -39,7 +40,7 @@ class Issued:
     serial: str
     not_after: datetime
     device_ca: x509.Certificate
-    server_ca: x509.Certificate | None
+    server_cas: tuple[x509.Certificate, ...]
     key: Key | None
     force: Force
 
@@ -120,6 +121,11 @@ def added(
     site: Site, tx: Transaction, made: Order, *, name: str, role: str, owner: str | None, days: int
 ) -> Issued:
     """Within a transaction: a new device with its first certificate. Names as `pki.names` gives them."""
+    return _issue(site, tx, made, new_device(tx, name=name, role=role, owner=owner), days=days)
+
+
+def new_device(tx: Transaction, *, name: str, role: str, owner: str | None) -> Device:
+    """Within a transaction: a device that has no certificate yet. Names as `pki.names` gives them."""
     roles.base_of(tx, role)
     if tx.device_by_name(pki_names.name_key(name)) is not None:
         raise Conflict(
@@ -136,7 +142,7 @@ def added(
         user_slug=_user_slug(tx, owner, name),
     )
     tx.record("device.added", device=device_id, name=name, role=role, owner=owner)
-    return _issue(site, tx, made, device, days=days)
+    return device
 
 
 def renewed(site: Site, tx: Transaction, made: Order, *, device_id: str, days: int) -> Issued:
@@ -237,14 +243,6 @@ def find(view: Reader, name: Ref) -> Device:
     return named
 
 
-def has_owner(site: Site) -> bool:
-    """Whether some device with the role owner, or one that is like it, has a certificate that has not ended."""
-    with site.store.read() as view:
-        now = site.clock()
-        like = (name for name, base in view.roles().items() if base == "owner")
-        return any(view.somebody_has(role, now) for role in ("owner", *like))
-
-
 def _by_id(view: Reader, device_id: str) -> Device:
     device = view.device_by_id(device_id)
     if device is None:
@@ -326,15 +324,18 @@ def _issue(
         serial=serial,
         not_after=certificate.not_valid_after_utc,
         device_ca=made.ca.certificate,
-        server_ca=None if config.server_files else authority(site, "server", signing=False).certificate,
+        server_cas=() if config.server_files else authorities.roots(tx),
         key=made.key,
         force=Force(tx.revision, "recorded"),
     )
 
 
 def _authority_id(view: Reader, ca: Any) -> int:
-    der = _der(ca.certificate)
-    return next(row.id for row in view.authorities("device") if row.certificate == der)
+    """The authority that signs within this transaction. Conflict when that is not the one whose key was loaded."""
+    row = signer(view, "device")
+    if row is None or row.certificate != _der(ca.certificate):
+        raise Conflict("another device CA took over meanwhile", hint="run the command again")
+    return row.id
 
 
 def _der(certificate: x509.Certificate) -> bytes:

@@ -32,6 +32,8 @@ RENEW_BEFORE: Final = timedelta(days=30)
 _TOKEN: Final = re.compile(r"[a-z2-7]{26}", re.IGNORECASE)
 _PKCS10: Final = {"Content-Type": "application/pkcs10", "Accept": "application/x-pem-file"}
 _MOST: Final = 1 << 20
+#: Its own, the server's root, and further ones while these are rotated.
+_MOST_CERTIFICATES: Final = 8
 
 
 class EnrolmentRefused(RedlatchError):
@@ -176,7 +178,7 @@ def _csr(key: Key) -> bytes:
 
 
 def _certificates(answer: Answer, key: Key) -> list[x509.Certificate]:
-    """The certificate for `key`, and the server's CA where there is one. EnrolmentRefused for all else."""
+    """The certificate for `key`, and the server's roots where there are some. EnrolmentRefused for all else."""
     if answer.status in range(300, 400):
         raise EnrolmentRefused(
             "the server sends this request elsewhere, which is not followed", hint="is the link right?"
@@ -190,7 +192,7 @@ def _certificates(answer: Answer, key: Key) -> list[x509.Certificate]:
         found = certificates.load_certificates(answer.body)
     except InvalidInput:
         found = []
-    if not found or len(found) > 2 or found[0].public_key() != key.public_key():
+    if not found or len(found) > _MOST_CERTIFICATES or found[0].public_key() != key.public_key():
         raise EnrolmentRefused("what the server sent is no certificate for this key", hint="is this a redlatch?")
     return found
 
@@ -200,7 +202,7 @@ def _write(folder: Path, key: Key, chain: list[x509.Certificate], *, p12: bool, 
 
     leaf, authorities = chain[0], chain[1:]
     key_pem, cert_pem = private_key_pem(key, None), certificates.certificate_pem(leaf)
-    ca_pem = certificates.certificate_pem(authorities[0]) if authorities else b""
+    ca_pem = b"".join(map(certificates.certificate_pem, authorities))
     # Both are complete on the disk before either has its name: `_finish` puts right what is cut in between.
     write_atomic(folder / f".{KEY}.next", key_pem, mode=0o600)
     write_atomic(folder / f".{CERT}.next", cert_pem, mode=0o644)

@@ -254,13 +254,9 @@ def _difference(site: Site, view: Reader, wanted: Wanted, *, force: bool) -> _Di
     ]
     if "origins" in changed and not any(" origin " in line for line in changes):
         changed.pop("origins")  # another order of the same
-    questions = [
-        operations.lockout(present, rules),
-        policy.OPTIONAL_CERTIFICATE
-        if _optional(rules, asked.open_port) and not _optional(present, config.open_port)
-        else "",
-    ]
-    made = Plan(tuple(changes), "; ".join(one for one in questions if one), tuple(dict.fromkeys(remarks)))
+    optional = _optional(rules, asked.open_port) and not _optional(present, config.open_port)
+    question = policy.OPTIONAL_CERTIFICATE if optional else ""
+    made = Plan(tuple(changes), question, tuple(dict.fromkeys(remarks)))
     return _Difference(made, changed, new_roles, old_roles, new_networks, old_networks, new_rules, old_rules)
 
 

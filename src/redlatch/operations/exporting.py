@@ -14,6 +14,7 @@ from redlatch.engines.export import caddy, nginx
 from redlatch.engines.export.model import Export
 from redlatch.errors import FileProblem
 from redlatch.files import Owner, write_atomic
+from redlatch.operations import authorities
 from redlatch.operations.publishing import build
 from redlatch.operations.site import Config, Site
 
@@ -53,7 +54,7 @@ def render(site: Site, program: str, places: Places) -> str:
             server_cert=str(server),
             server_key=str((places.server_key or server).absolute()),
             device_ca=str((places.device_ca or published / "device-ca.pem").absolute()),
-            authorities=_authorities(view),
+            authorities=authorities.anchors(view, "device"),
             sha1=_sha1(view, snapshot.devices) if program == "nginx" else {},
             labels={one.id: one.name for one in view.devices()},
         )
@@ -62,13 +63,8 @@ def render(site: Site, program: str, places: Places) -> str:
 
 def device_ca(site: Site) -> bytes:
     """The certificates of the device CAs in use, PEM; no key."""
-    from cryptography import x509
-
-    from redlatch.pki.certificates import certificate_pem
-
     with site.store.read() as view:
-        found = _authorities(view)
-    return b"".join(certificate_pem(x509.load_der_x509_certificate(der)) for der in found)
+        return authorities.device_cas(view)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -86,10 +82,6 @@ def write(path: Path, data: bytes) -> None:
         mode = stat.S_IMODE(state.st_mode) & 0o777
         owner = Owner(state.st_uid, state.st_gid) if os.geteuid() == 0 else None
     write_atomic(path, data, mode=mode, owner=owner)
-
-
-def _authorities(view: Reader) -> tuple[bytes, ...]:
-    return tuple(row.certificate for row in view.authorities("device") if row.retired_at is None)
 
 
 def _sha1(view: Reader, fingerprints: Iterable[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from redlatch.engines.haproxy.model import gateway_json
 from redlatch.engines.nodered import dropin, edit, locate, publish, users
 from redlatch.errors import Conflict, EngineError, NotPermitted, NotSetUp, RedlatchError
 from redlatch.files import Owner, explained, make_dir, own_user, read_own, write_atomic
-from redlatch.operations import engines, gateway_unit, server, setup
+from redlatch.operations import authorities, engines, gateway_unit, server, setup
 from redlatch.operations.gateway_plan import Plan
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Site, authority, changing, exclusive, set_config
@@ -112,7 +112,8 @@ def _publish(site: Site) -> None:
         make_dir(settings.home, mode=0o755 if settings.system else 0o700, owner=Owner(0, 0) if own else None)
         publish.prepare(settings, user)
         publish.publish_file(settings, "secret", secret(settings).encode("ascii"), user.gid)
-        publish.publish_device_ca(settings, setup.device_cas(site), user.gid)
+        with site.store.read() as view:
+            publish.publish_device_ca(settings, authorities.device_cas(view), user.gid)
         publish.publish_file(settings, "gateway.json", gateway_json(config.gateway), user.gid)
     if not users.may_reach(user, settings.published / "gateway.json"):
         raise NotPermitted(

@@ -26,12 +26,11 @@ def pack(issued: Issued, kind: str) -> Bundle:
     from redlatch.pki.names import slug
 
     if kind == "pem" or issued.key is None:
-        return Bundle(bundles.pem_files(issued.key, issued.certificate, issued.server_ca))
+        return Bundle(bundles.pem_files(issued.key, issued.certificate, issued.server_cas))
     password = bundles.generate_password()
-    trusted = [] if issued.server_ca is None else [issued.server_ca]
     modern = kind == "p12-modern"
     name = issued.device.name
-    content = bundles.pkcs12(issued.key, issued.certificate, trusted, name, password, modern=modern)
+    content = bundles.pkcs12(issued.key, issued.certificate, issued.server_cas, name, password, modern=modern)
     return Bundle({f"{slug(name)}.p12": content}, password)
 
 

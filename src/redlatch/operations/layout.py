@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from redlatch.engines.nodered import publish
-from redlatch.files import Rights, explained, give, own_user
-from redlatch.operations.site import Target
+from redlatch.files import Owner, Rights, explained, give, make_dir, own_user
+from redlatch.operations import engines
+from redlatch.operations.site import Config, Target
 from redlatch.settings import Settings
 
 
@@ -42,6 +43,34 @@ def bring(settings: Settings, target: Target | None) -> list[str]:
     if not changed and not moved:
         return []
     return [f"gave {changed} files and folders to the users they belong to: {settings.user} publishes by now"]
+
+
+def restore(settings: Settings, config: Config | None) -> None:
+    """Gives every file and folder of this home the owner and mode that it should have (places.expected), where it
+    belongs to root, redlatch or the engine that it is for. Links, and what is somebody else's, stay as they are.
+    FileProblem.
+    """
+    own = own_user(settings)
+    root = Owner(0, 0) if own is not None else None
+    home_mode = 0o755 if settings.system else 0o700
+    known = []
+    if config is not None and config.target is not None:
+        known.append((settings, config.target.uid, config.target.gid))
+    gateway = engines.gateway(settings, config) if config is not None else None
+    if gateway is not None:
+        known.append((gateway.settings, gateway.uid, gateway.gid))
+    for folder in (settings.home, *(one.home for one, _, _ in known)):
+        if folder.is_dir():
+            make_dir(folder, mode=home_mode, owner=root)
+    mine = own or Owner(os.geteuid(), os.getegid())
+    whose = (0, mine.uid, *(uid for _, uid, _ in known))
+    give(settings.authority, Rights(mine, folders=0o700, files=0o600), whose=whose)
+    folders, files = publish.modes(settings)
+    for one, uid, gid in known:
+        if one.published.is_dir():
+            published = Owner(mine.uid, gid) if own is not None else mine
+            give(one.published, Rights(published, folders, files), whose=whose)
+            make_dir(one.spool, mode=folders, owner=Owner(uid, own.gid) if own is not None else None)
 
 
 def _move(settings: Settings) -> bool:

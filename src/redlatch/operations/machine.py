@@ -15,6 +15,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LOOPBACK: tuple[Address, ...] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
 
+#: Where a check of ours comes from when it knocks at a door on loopback: nobody else does, so that its knocks are
+#: not taken for traffic.
+CHECKS_FROM = "127.114.108.1"
+
 
 def machine_name() -> str:
     """The first label of this machine's host name, usable in certificates; "node-red" where it has none."""

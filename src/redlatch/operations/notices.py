@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redlatch.errors import EngineError, InvalidInput
+from redlatch.files import Owner
+from redlatch.operations import heads
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Notify, Site, changing, set_config
 
@@ -60,17 +62,32 @@ def send(site: Site) -> list[dict[str, Any]]:
     return found
 
 
-def deliver(notify: Notify, document: dict[str, Any]) -> None:
-    """Hands a notice to the command (JSON on its standard input) and the web hook (POST). EngineError."""
+def deliver(notify: Notify, document: dict[str, Any], *, owner: Owner | None = None) -> None:
+    """Hands a notice to the command (JSON on its standard input) and the web hook (POST). EngineError. `owner`: as
+    whom root runs the command.
+    """
     data = json.dumps(document).encode()
     if notify.command is not None:
-        _run(notify.command, data)
+        _run(notify.command, data, owner)
     if notify.webhook is not None:
         _post(notify.webhook, data)
 
 
-def configure(site: Site, *, command: str | None, webhook: str | None) -> Notify:
+def send_head(site: Site) -> dict[str, Any] | None:
+    """Sends the end of the audit chain to where this machine cannot take it back, where that was asked for; what
+    was sent. Signed where the CA's key is under no passphrase. EngineError.
+    """
+    notify = site.config().notify
+    if not notify.audit_head or (notify.command is None and notify.webhook is None):
+        return None
+    head = heads.document(heads.note_unasked(site))
+    deliver(notify, {"event": "audit-head", "machine": site.config().machine, "head": head})
+    return head
+
+
+def configure(site: Site, *, command: str | None, webhook: str | None, audit_head: bool = False) -> Notify:
     """Chooses command (an executable file, run without arguments or shell) and web hook; None: none of it.
+    `audit_head`: whether they get the end of the audit chain each day.
 
     InvalidInput for a command that cannot be run and a web hook that is no https URL. The audit trail names the
     hook's host only: its path often is a secret.
@@ -83,11 +100,11 @@ def configure(site: Site, *, command: str | None, webhook: str | None) -> Notify
         raise InvalidInput(
             "a web hook is an https URL (http on this machine only)", hint="as in https://ntfy.example.org/topic"
         )
-    notify = Notify(command, webhook)
+    notify = Notify(command, webhook, audit_head)
     with changing(site) as tx:
         set_config(tx, notify=notify)
         host = urlsplit(webhook).hostname if webhook else None
-        tx.record("site.changed", notify_command=command, notify_webhook=host)
+        tx.record("site.changed", notify_command=command, notify_webhook=host, audit_head=audit_head)
     enforce(site)
     return notify
 
@@ -103,11 +120,15 @@ def is_webhook(url: str) -> bool:
     return (parts.scheme == "https" or here) and bool(parts.hostname) and port != 0 and url.isprintable()
 
 
-def _run(command: str, data: bytes) -> None:
+def _run(command: str, data: bytes, owner: Owner | None) -> None:
+    rights: dict[str, Any] = {}
+    if owner is not None and owner.uid != os.geteuid():
+        rights = {"user": owner.uid, "group": owner.gid, "extra_groups": [], "cwd": "/"}
     try:
         done = subprocess.run(
-            [command], input=data, capture_output=True, timeout=_SECONDS, check=False, env={"PATH": os.defpath}
-        )
+            [command], input=data, capture_output=True, timeout=_SECONDS, check=False, env={"PATH": os.defpath},
+            **rights,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"the notice command {command} failed: {str(error).lower()}") from error
     if done.returncode:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from redlatch.engines.nodered import publish
+from redlatch.files import Owner, own_user
+from redlatch.operations import engines
 from redlatch.operations.site import Config
 from redlatch.settings import Settings
+
+ANY_GROUP = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +36,14 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         (settings.home, "everything of this site"),
         (settings.authority, "store and CA keys: nobody but redlatch"),
         (settings.database, "devices, certificates, audit trail"),
+        *((path, "the store as it was before the last upgrade") for path in _like(settings.database, ".*.bak")),
         (settings.keys, "the keys of both CAs"),
         *((path, "a CA's key") for path in _children(settings.keys)),
         *((path, "key and certificate of console and enrolment") for path in _present(settings.service_pem)),
         *((path, "when DNS names of networks were last looked up") for path in _present(settings.look_up)),
+        *((path, "what redlatch check found last") for path in _present(settings.last_check)),
         *((path, "held by the one command that changes this site") for path in _present(settings.lock)),
+        *((path, "a site that was replaced, with its CA keys") for path in _like(settings.authority, ".before-*")),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
@@ -76,6 +86,13 @@ def _present(path: Path) -> list[Path]:
         return []
 
 
+def _like(path: Path, suffix: str) -> list[Path]:
+    try:
+        return sorted(path.parent.glob(f"{path.name}{suffix}"))
+    except OSError:
+        return []
+
+
 def _children(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
@@ -88,8 +105,67 @@ def _place(path: Path, purpose: str) -> Place:
         state = path.lstat()
     except OSError:
         return Place(str(path), purpose, exists=False)
-    owner = f"{_user(state.st_uid)}:{_group(state.st_gid)}"
-    return Place(str(path), purpose, exists=True, owner=owner, mode=f"{stat.S_IMODE(state.st_mode):04o}")
+    return Place(str(path), purpose, exists=True, owner=owner(state), mode=f"{stat.S_IMODE(state.st_mode):04o}")
+
+
+# --- what they should be
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a file or folder should be: whose (a gid of ANY_GROUP: no matter), its mode, and which of the two."""
+
+    owner: Owner
+    mode: int
+    folder: bool
+
+
+def expected(settings: Settings, config: Config | None) -> Iterator[tuple[Path, Wanted]]:
+    """Every file and folder of this home that is there, with what it should be. Backups (`*.age`) and the claims
+    in the spools are left out: a person made the ones, and an engine's user the others. Whose the published
+    folders should be stands in `config`; without it they are left out.
+    """
+    own = own_user(settings)
+    mine = own or Owner(os.geteuid(), ANY_GROUP)
+    root = Owner(0, 0) if own is not None else mine
+    home_mode = 0o755 if settings.system else 0o700
+    yield settings.home, Wanted(root, home_mode, folder=True)
+    yield from _below(settings.authority, mine, 0o700, 0o600)
+    if config is None:
+        return
+    folders, files = publish.modes(settings)
+    target = config.target
+    known = [(settings, target.uid, target.gid)] if target is not None else []
+    gateway = engines.gateway(settings, config)
+    if gateway is not None:
+        yield gateway.settings.home, Wanted(root, home_mode, folder=True)
+        known.append((gateway.settings, gateway.uid, gateway.gid))
+    for home, uid, gid in known:
+        if home.published.is_dir() or home.published.is_symlink():
+            yield from _below(home.published, Owner(mine.uid, gid) if own else mine, folders, files)
+            spool = Owner(uid, own.gid) if own is not None else mine
+            yield home.spool, Wanted(spool, folders, folder=True)
+
+
+def _below(folder: Path, owner: Owner, folders: int, files: int) -> Iterator[tuple[Path, Wanted]]:
+    """A folder and all that is in it; no link is followed."""
+    yield folder, Wanted(owner, folders, folder=True)
+    for here, inside, names in os.walk(folder):
+        for name in sorted(inside):
+            yield Path(here) / name, Wanted(owner, folders, folder=True)
+        for name in sorted(names):
+            if not name.endswith(".age"):
+                yield Path(here) / name, Wanted(owner, files, folder=False)
+
+
+def owner(state: os.stat_result) -> str:
+    """Whose a file is, as user:group."""
+    return f"{_user(state.st_uid)}:{_group(state.st_gid)}"
+
+
+def name_of(owner: Owner) -> str:
+    """An owner as user:group, or as the user alone where the group does not matter."""
+    return _user(owner.uid) + ("" if owner.gid == ANY_GROUP else f":{_group(owner.gid)}")
 
 
 def _user(uid: int) -> str:

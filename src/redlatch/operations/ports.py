@@ -16,6 +16,8 @@ from typing import Final
 from redlatch.operations import machine
 
 _LISTENS: Final = "0A"
+_UNCONNECTED: Final = "07"
+_GIVEN: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -53,8 +55,24 @@ class Holder:
 
 def listeners(port: int, net: Path = Path("/proc/self/net")) -> tuple[Listener, ...]:
     """All listening TCP sockets of this network namespace on that port."""
-    found = []
-    for name in ("tcp", "tcp6"):
+    return tuple(one for one in listening(net) if one.port == port)
+
+
+def listening(net: Path = Path("/proc/self/net")) -> tuple[Listener, ...]:
+    """All listening TCP sockets of this network namespace."""
+    return tuple(_of_state(net, ("tcp", "tcp6"), _LISTENS))
+
+
+def receiving(net: Path = Path("/proc/self/net")) -> tuple[Listener, ...]:
+    """All UDP sockets that receive from anybody, at a port that was chosen: those that the kernel gave for an
+    answer to come back are left out.
+    """
+    first, last = _range()
+    return tuple(one for one in _of_state(net, ("udp", "udp6"), _UNCONNECTED) if not first <= one.port <= last)
+
+
+def _of_state(net: Path, names: tuple[str, ...], state: str) -> Iterator[Listener]:
+    for name in names:
         try:
             lines = (net / name).read_text("ascii").splitlines()[1:]
         except OSError:
@@ -62,9 +80,42 @@ def listeners(port: int, net: Path = Path("/proc/self/net")) -> tuple[Listener, 
         for line in lines:
             fields = line.split()
             host, _, number = fields[1].partition(":")
-            if fields[3] == _LISTENS and int(number, 16) == port:
-                found.append(Listener(_address(host), port, int(fields[9])))
-    return tuple(found)
+            if fields[3] == state and int(number, 16):
+                yield Listener(_address(host), int(number, 16), int(fields[9]))
+
+
+def _range() -> tuple[int, int]:
+    """First and last of the ports that the kernel gives to who asks for none."""
+    try:
+        first, last = map(int, _GIVEN.read_text("ascii").split())
+    except (OSError, ValueError):
+        return 32768, 60999
+    return first, last
+
+
+def held_by(pid: int) -> frozenset[int] | None:
+    """Inodes of the sockets of a process and of those that it started; None where they may not be looked at."""
+    found: set[int] = set()
+    for process in _family(Path(f"/proc/{pid}")):
+        try:
+            found.update(_inodes(process))
+        except PermissionError:
+            return None
+        except OSError:  # it ended while we looked
+            continue
+    return frozenset(found)
+
+
+def _family(process: Path) -> Iterator[Path]:
+    yield process
+    children: set[str] = set()
+    try:
+        for task in (process / "task").iterdir():
+            children.update((task / "children").read_text("ascii").split())
+    except OSError:  # it ended while we looked
+        pass
+    for child in sorted(children):
+        yield from _family(process.parent / child)
 
 
 def _address(text: str) -> machine.Address:
@@ -90,12 +141,16 @@ def _processes(proc: Path = Path("/proc")) -> Iterator[Path]:
 
 def _sockets(process: Path) -> Iterator[int]:
     try:
-        for link in (process / "fd").iterdir():
-            match = re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink()))
-            if match:
-                yield int(match[1])
+        yield from _inodes(process)
     except OSError:
         return
+
+
+def _inodes(process: Path) -> Iterator[int]:
+    for link in (process / "fd").iterdir():
+        match = re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink()))
+        if match:
+            yield int(match[1])
 
 
 def _described(process: Path) -> Holder:

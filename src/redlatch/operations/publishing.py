@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redlatch.engines.haproxy.model import gateway_json
 from redlatch.engines.nodered import claims, publish
 from redlatch.errors import InvalidInput, RedlatchError
-from redlatch.operations import engines, sidebar
+from redlatch.operations import authorities, engines, sidebar
 from redlatch.operations.engines import Engine
 from redlatch.operations.site import LOCK_SECONDS, Config, Site, exclusive
 from redlatch.policy.builtin import BUILTIN
@@ -204,16 +204,21 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     with site.store.read() as view:
         config = Config.of(view.site().config)
         made = outline(view, config, spool=settings.spool)
-        present = None if anew else _present(settings, made)
+        present = None if anew else _present(settings, made, since=config.restored)
         if present is None:
             root = grow(_Devices(view), files)
         else:
             changed = view.changed_since(present["version"])
             root = grow(_Devices(view), files, old=present["devices"], changed=changed, read=read)
         networks = _network_files(view, made.rules, files, None if anew else settings)
+        trusted = authorities.device_cas(view)
     data = head(made, devices=root, networks=networks)
     if engine.is_gateway and config.gateway is not None:
         publish.publish_file(settings, "gateway.json", gateway_json(config.gateway), group)
+    # Before the list: a device that is on it shall get through the handshake. Who is not on it gets nowhere
+    # anyway.
+    if trusted:
+        publish.publish_device_ca(settings, trusted, group)
     publish.publish_snapshot(settings, data, files, group)
     if present is None:
         left = publish.parts(settings) - files.keys()
@@ -223,12 +228,12 @@ def _publish(site: Site, engine: Engine, *, anew: bool) -> tuple[int, bytes]:
     return made.version, data
 
 
-def _present(settings: Settings, made: Snapshot) -> dict[str, Any] | None:
-    """The published head when `made` can be a change of it: of this site, and not newer (a store put back from a
-    backup knows nothing of what changed since).
+def _present(settings: Settings, made: Snapshot, *, since: int) -> dict[str, Any] | None:
+    """The published head when `made` can be a change of it: of this site, not newer, and not of before revision
+    `since` (a store put back from a backup knows nothing of what changed after that).
     """
     found = publish.published_head(settings)
-    return found if found and found["site"] == made.site and found["version"] <= made.version else None
+    return found if found and found["site"] == made.site and since <= found["version"] <= made.version else None
 
 
 def _networks(rules: Iterable[Rule]) -> list[str]:
@@ -259,14 +264,22 @@ def _network_files(
 def is_whole(settings: Settings) -> bool:
     """Whether the published snapshot has all of its parts. Reads all of them."""
     found = publish.published_head(settings)
+    if found is None or parts_in_use(settings) is None:
+        return False
+    return all(publish.read_part(settings, key) is not None for key in found["networks"].values())
+
+
+def parts_in_use(settings: Settings) -> set[str] | None:
+    """The names of all parts of the published snapshot; None where it, or some part of the list of devices, is
+    missing or garbled.
+    """
+    found = publish.published_head(settings)
     if found is None:
-        return False
-    read = partial(publish.read_part, settings)
+        return None
     try:
-        reachable(found["devices"], read)
+        return {*reachable(found["devices"], partial(publish.read_part, settings)), *found["networks"].values()}
     except InvalidInput:
-        return False
-    return all(read(key) is not None for key in found["networks"].values())
+        return None
 
 
 def _await(engine: Engine, version: int, expected: str, deadline: float) -> Force:

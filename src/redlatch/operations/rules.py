@@ -180,7 +180,6 @@ def _without(view: Reader, rule_id: int) -> Change:
         raise NotFound(f"there is no rule {rule_id}", hint="redlatch rule list shows all of them")
     rest = [one for one in present if one.id != rule_id]
     port = Config.of(view.site().config).open_port
-    question = lockout(present, rest)
     remarks = []
     if rule.anyone and not any(one.anyone for one in rest):
         remarks.append(
@@ -188,14 +187,7 @@ def _without(view: Reader, rule_id: int) -> Change:
             if port is not None
             else "from now on everybody needs a certificate at the handshake again"
         )
-    return Change(_shown(view, rule), True, question, tuple(remarks), port)
-
-
-def lockout(before: Iterable[Rule], after: Iterable[Rule]) -> str:
-    """The question to ask when nobody will be able to change flows any more; "" when somebody still is."""
-    if policy.reaches_editor(after) or not policy.reaches_editor(before):
-        return ""
-    return "after this no rule lets anybody into the editor to change flows"
+    return Change(_shown(view, rule), True, "", tuple(remarks), port)
 
 
 def set_open_port(site: Site, port: int | None, *, dry_run: bool = False) -> Change:

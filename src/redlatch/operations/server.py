@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import publish
-from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, RedlatchError
-from redlatch.files import explained, own_user, read_own, write_atomic
-from redlatch.operations import areas, engines, layout, machine
+from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, PassphraseNeeded, RedlatchError
+from redlatch.files import explained, read_own
+from redlatch.operations import areas, authorities, credentials, engines, layout, machine
 from redlatch.operations.engines import Engine
 from redlatch.operations.publishing import Force, enforce, is_whole
 from redlatch.operations.site import Config, Site, authority, changing, exclusive, set_config
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from redlatch.pki.authority import Authority
     from redlatch.pki.certificates import ServerPair
-    from redlatch.store import Transaction
 
 # Apple and the CA/Browser Forum's limit; with a daily timer that renews, shorter is better (facts of the field:
 # a key that leaks from the published folder is good for 90 days, not for a year).
@@ -62,8 +61,14 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
     pair = read_pair(*config.server_files) if config.server_files is not None else None
     hosts = allowed_hosts(config, pair.leaf if pair is not None else None)
     changes = list(laid_out)
+    locked: PassphraseNeeded | None = None
     for engine in found:
-        changes += [one for one in _renewed(site, engine, hosts, pair) if one not in changes]
+        try:
+            changes += [one for one in _renewed(site, engine, hosts, pair) if one not in changes]
+        except PassphraseNeeded as error:
+            if leaf_of(engine) is None:
+                raise
+            locked = error  # what needs no key is done all the same
     if hosts != config.hosts:
         changes = [*changes, "host names: " + ", ".join(hosts)]
     served: dict[str, Any] = {}
@@ -81,7 +86,14 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
         )
     if anew and not all(is_whole(one.settings) for one in found):
         changes = [*changes, "published the list of devices and networks anew"]
-    return Refreshed(tuple(changes), leaf.not_valid_after_utc, enforce(site, anew=anew))
+    force = enforce(site, anew=anew)
+    if locked is not None:
+        raise PassphraseNeeded(
+            f"the server certificate, good until {leaf.not_valid_after_utc:%Y-%m-%d}, was not renewed: "
+            f"{locked.message}",
+            hint=locked.hint,
+        )
+    return Refreshed(tuple(changes), leaf.not_valid_after_utc, force)
 
 
 def _renewed(site: Site, engine: Engine, hosts: tuple[str, ...], pair: ServerPair | None) -> list[str]:
@@ -90,7 +102,10 @@ def _renewed(site: Site, engine: Engine, hosts: tuple[str, ...], pair: ServerPai
     """
     present = leaf_of(engine)
     if pair is None:
-        changes = why_renew(present, hosts, site.clock())
+        ca = authority(site, "server", signing=False)
+        changes = why_renew(present, tuple(covered(ca, hosts)), site.clock())
+        if not changes and present is not None and not issued_by(present, ca):
+            changes = ["issued a server certificate from the new root"]
         if changes:
             issue(site, engine)
         return changes
@@ -102,21 +117,26 @@ def _renewed(site: Site, engine: Engine, hosts: tuple[str, ...], pair: ServerPai
 
 def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
     """Adds a host name of the operator's. A name outside the server CA's constraints needs a new server CA, which
-    every device must install anew: only with `new_root`.
+    every device must install anew: only with `new_root`. The old one stays handed out until the rotation is ended.
     """
     host = pki_names.host_name(host)
     config = site.config()
     if host in config.names:
         raise Conflict(f"{host} is one of this site's names already", hint="redlatch name list shows all of them")
-    own_ca = config.server_files is None
-    if own_ca and not authority(site, "server", signing=False).covers(host):
-        if not new_root:
-            raise Conflict(
-                f"the server CA of this site may not name {host}: it was made for its own and private names only",
-                hint="add --new-root to make a new server CA; every device must then install the new root",
-            )
-        _replace_server_ca(site, (*config.names, host))
+    replaced = config.server_files is None and not authority(site, "server", signing=False).covers(host)
+    if replaced and not new_root:
+        raise Conflict(
+            f"the server CA of this site may not name {host}: it was made for its own and private names only",
+            hint="add --new-root to make a new server CA; every device must then install the new root",
+        )
+    replaced = replaced and site.rehearsal is None
+    passphrase = authorities.passphrase_of_keys(site) if replaced else None
     with changing(site) as tx:
+        if replaced:
+            # It signs at once, and the one before it stays trusted: the same as `ca rotate server` with
+            # `--switch`.
+            authorities.refuse_under_way(tx, "server")
+            authorities.create(site, tx, "server", authorities.names_of(config, host), passphrase)
         config = set_config(tx, names=(*config.names, host))
         tx.record("name.added", name=host)
     return refresh(site, anew=False)
@@ -161,40 +181,19 @@ def issue(site: Site, engine: Engine) -> x509.Certificate:
             serial=serial_hex(leaf),
             not_after=int(leaf.not_valid_after_utc.timestamp()),
         )
-    _publish_pair(site, engine, ServerPair(key, leaf, ()))
+    _publish_pair(site, engine, ServerPair(key, leaf, ca.shown))
     return leaf
 
 
-def create_authority(
-    site: Site, tx: Transaction, kind: str, names: tuple[str, ...], passphrase: bytes | None
-) -> None:
-    """Makes a CA: the key's file first, then its row; a key without a row is an orphan that `up` removes."""
-    from cryptography.hazmat.primitives.serialization import Encoding
+def issued_by(leaf: x509.Certificate, ca: Authority) -> bool:
+    """Whether a certificate is of this CA, by its signature."""
+    from cryptography.exceptions import InvalidSignature
 
-    from redlatch.pki.authority import Authority
-    from redlatch.pki.certificates import fingerprint
-    from redlatch.pki.keys import generate_key, private_key_pem
-
-    label = Config.of(tx.site().config).machine  # what a person reads in a trust store
-    now = site.clock()
-    key = generate_key("p256")
-    made = (
-        Authority.create_server(label, names, now=now, key=key)
-        if kind == "server"
-        else Authority.create_device(label, now=now, key=key)
-    )
-    key_file = f"{kind}-ca-{fingerprint(made.certificate)[:12]}.pem"
-    write_atomic(
-        site.settings.keys / key_file,
-        private_key_pem(key, passphrase),
-        mode=0o600,
-        owner=own_user(site.settings),
-    )
-    for present in tx.authorities(kind):
-        if present.retired_at is None:
-            tx.retire_authority(present.id, now)
-    tx.add_authority(kind, certificate=made.certificate.public_bytes(Encoding.DER), key_file=key_file)
-    tx.record("ca.created", kind=kind, fingerprint=fingerprint(made.certificate))
+    try:
+        leaf.verify_directly_issued_by(ca.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def allowed_hosts(config: Config, leaf: x509.Certificate | None) -> tuple[str, ...]:
@@ -204,8 +203,12 @@ def allowed_hosts(config: Config, leaf: x509.Certificate | None) -> tuple[str, .
 
 
 def renews_by_itself(site: Site) -> bool:
-    """Whether the daily timer is installed (root with systemd); keys under a passphrase cannot be used by it."""
-    return site.settings.system and TIMER_UNIT.exists()
+    """Whether the daily timer is installed (root with systemd), and can use the keys: those under a passphrase
+    only where systemd hands it over.
+    """
+    if not (site.settings.system and TIMER_UNIT.exists()):
+        return False
+    return not authorities.are_locked(site) or credentials.is_handed_over()
 
 
 def read_pair(cert: str, key: str) -> ServerPair:
@@ -260,17 +263,28 @@ def _publish_pair(site: Site, engine: Engine, pair: ServerPair) -> None:
 
 def why_renew(leaf: x509.Certificate | None, hosts: tuple[str, ...], now: datetime) -> list[str]:
     """Why a certificate of the site's own CA is to be issued anew, in words; nothing where it need not be."""
-    from cryptography import x509
-
     if leaf is None:
         return ["issued a server certificate"]
     if leaf.not_valid_after_utc - now < RENEW_BEFORE or now < leaf.not_valid_before_utc:
         return ["renewed the server certificate before its end"]
-    san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    addresses = set(san.get_values_for_type(x509.IPAddress))
-    missing = [str(one) for one in machine.private_addresses() if one not in addresses]
-    missing += [name for name in hosts if name not in _dns_names(leaf)]
-    return [f"renewed the server certificate for {', '.join(missing)}"] if missing else []
+    lacks = missing(leaf, hosts)
+    return [f"renewed the server certificate for {', '.join(lacks)}"] if lacks else []
+
+
+def missing(leaf: x509.Certificate, hosts: tuple[str, ...], *, addresses: bool = True) -> list[str]:
+    """Which of these host names, and with `addresses` of this machine's private addresses, a certificate does not
+    name.
+    """
+    from cryptography import x509
+
+    try:
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return [*map(str, machine.private_addresses() if addresses else ()), *hosts]
+    known = set(san.get_values_for_type(x509.IPAddress))
+    found = [str(one) for one in machine.private_addresses() if addresses and one not in known]
+    names = {name.lower() for name in san.get_values_for_type(x509.DNSName)}
+    return found + [name for name in hosts if name not in names and f"*.{name.partition('.')[2]}" not in names]
 
 
 def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -291,15 +305,3 @@ def covered(ca: Authority, hosts: tuple[str, ...]) -> list[str]:
     if not found:
         raise InvalidInput("none of this site's names is one that its server CA may name")
     return found
-
-
-def _replace_server_ca(site: Site, names: tuple[str, ...]) -> None:
-    config = site.config()
-    present = authority(site, "server")  # proves that whoever replaces the CA may use it
-    with site.store.read() as view:
-        key_file = next(row.key_file for row in view.authorities("server") if row.retired_at is None)
-    encrypted = b"ENCRYPTED" in read_own(site.settings.keys / key_file)
-    del present
-    with changing(site) as tx:
-        names = (*machine.names(config.machine), *names)
-        create_authority(site, tx, "server", names, site.passphrase() if encrypted else None)

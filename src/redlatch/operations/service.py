@@ -78,7 +78,7 @@ def plan(
     _check_ports(config, wanted)
     if server_files:
         own_pair(site, config, wanted)
-    return Planned(wanted, tuple(_differences(present, wanted)), tuple(_warnings(wanted)))
+    return Planned(wanted, tuple(_differences(present, wanted)), tuple(_warnings(present, wanted)))
 
 
 def configure(
@@ -219,8 +219,12 @@ def _where(choice: tuple[str, ...], port: int) -> str:
     return f"{' '.join(choice)}, port {port}"
 
 
-def _warnings(service: Service) -> list[str]:
+def _warnings(present: Service, service: Service) -> list[str]:
     said = []
+    if present.console != (LOOPBACK,) and service.console == (LOOPBACK,):
+        said.append(
+            "console: nobody reaches it from another machine any more; redlatch console --listen lan undoes it"
+        )
     for which in ("console", "enrolment"):
         choice, port = of(service, which)
         public_ones = [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from redlatch.engines.nodered import users
 from redlatch.errors import FileProblem, InvalidInput, RedlatchError
 from redlatch.files import own_user, read_own, write_atomic
-from redlatch.operations import engines, machine, server
+from redlatch.operations import authorities, engines, machine, server
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Config, Service, Site, authority, changing, exclusive
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from redlatch.pki.certificates import ServerPair
+    from redlatch.pki.keys import Key
+
+_NEW_ROOT = "issued a certificate from the new root for console and enrolment"
 
 
 def server_pem(site: Site) -> Path:
@@ -63,7 +66,7 @@ def renew(site: Site) -> list[str]:
         return ["took over the certificate of console and enrolment"]
     why = _why_issue(site, config, present)
     if why:
-        _issue(site, config)
+        _issue(site, config, _kept_key(site, present, why))
     return [why] if why else []
 
 
@@ -150,19 +153,33 @@ def _names(certificate: x509.Certificate, host: str) -> bool:
 def _why_issue(site: Site, config: Config, present: x509.Certificate | None) -> str:
     if present is None:
         return "issued a certificate for console and enrolment"
-    if not _is_own(site, present):
-        return "issued a certificate of this site's own CA for console and enrolment"
     ca = authority(site, "server", signing=False)
+    if not server.issued_by(present, ca):
+        own = _is_own(site, present, ended=True)
+        return _NEW_ROOT if own else "issued a certificate of this site's own CA for console and enrolment"
     why = server.why_renew(present, tuple(server.covered(ca, config.hosts)), site.clock())
     return why[0].replace("the server certificate", "the certificate of console and enrolment") if why else ""
 
 
-def _issue(site: Site, config: Config) -> None:
+def _kept_key(site: Site, present: x509.Certificate | None, why: str) -> Key | None:
+    """The present key, where only the root is another one: who pinned it goes on knowing this service by it."""
+    from redlatch.pki.keys import load_private_key
+
+    if why != _NEW_ROOT or present is None:
+        return None
+    try:
+        key = load_private_key(read_own(site.settings.service_pem))
+    except (OSError, RedlatchError):
+        return None
+    return key if key.public_key() == present.public_key() else None
+
+
+def _issue(site: Site, config: Config, kept: Key | None) -> None:
     from redlatch.pki.certificates import ServerPair, fingerprint
     from redlatch.pki.keys import generate_key
 
     ca = authority(site, "server")
-    key = generate_key("p256")
+    key = kept or generate_key("p256")
     made = ca.issue_server(
         key.public_key(),
         server.covered(ca, config.hosts),
@@ -171,7 +188,7 @@ def _issue(site: Site, config: Config) -> None:
         days=server.DAYS_BY_TIMER if server.renews_by_itself(site) else server.DAYS_BY_HAND,
     )
     _record(site, "server-certificate.issued", made, fingerprint=fingerprint(made))
-    _write(site, ServerPair(key, made, ()))
+    _write(site, ServerPair(key, made, ca.shown))
 
 
 def _record(site: Site, kind: str, made: x509.Certificate, **data: Any) -> None:
@@ -194,16 +211,11 @@ def _write(site: Site, pair: ServerPair) -> None:
         write_atomic(site.settings.service_pem, pem_of(pair), mode=0o600, owner=own_user(site.settings))
 
 
-def _is_own(site: Site, certificate: x509.Certificate) -> bool:
-    """Whether the site's present server CA issued it."""
-    from cryptography.exceptions import InvalidSignature
-
-    ca = authority(site, "server", signing=False)
-    try:
-        certificate.verify_directly_issued_by(ca.certificate)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+def _is_own(site: Site, certificate: x509.Certificate, *, ended: bool = False) -> bool:
+    """Whether a server CA of this site issued it; with `ended` one that was taken out of use, too."""
+    with site.store.read() as view:
+        rows = view.authorities("server") if ended else authorities.trusted(view, "server")
+    return any(server.issued_by(certificate, authorities.made_of(row)) for row in rows)
 
 
 def _serves(site: Site) -> bool:

@@ -12,10 +12,10 @@ from redlatch.engines.nodered import dropin, edit, locate, publish, scan, users
 from redlatch.engines.nodered.flows import read_flows
 from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
 from redlatch.errors import Conflict, InvalidInput, NotPermitted, NotSetUp, UsageError
-from redlatch.files import Owner, make_dir, names_in, own_user, remove_from
-from redlatch.operations import layout, machine, server
+from redlatch.files import Owner, make_dir, names_in, own_user
+from redlatch.operations import authorities, layout, machine, server
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Config, Site, Target, changing, exclusive, set_config
+from redlatch.operations.site import Config, Site, Target, changing, check_clock, exclusive, set_config
 from redlatch.pki import names as pki_names
 from redlatch.policy.model import MODES
 from redlatch.settings import Settings
@@ -219,7 +219,8 @@ def prepare(
         publish.prepare(settings, plan.node_red.user)
         layout.bring(settings, target)
         publish.publish_guard(settings, target.gid)
-        publish.publish_device_ca(settings, device_cas(site), target.gid)
+        with site.store.read() as view:
+            publish.publish_device_ca(settings, authorities.device_cas(view), target.gid)
     if not users.may_reach(plan.node_red.user, settings.published / "guard.js"):
         raise NotPermitted(
             f"Node-RED's user {target.user} cannot reach {settings.published}",
@@ -241,6 +242,7 @@ def make_site(
     open_: Callable[[], Store],
 ) -> Site:
     """The site itself, whatever will enforce it: folders, store, CAs, configuration. As `prepare` otherwise."""
+    check_clock(clock())  # before anything is made with a date of 1970
     owner = own_user(settings)
     # root's: whoever may rename in there could put another folder in the place of each
     make_dir(settings.home, mode=0o755 if settings.system else 0o700, owner=Owner(0, 0) if owner else None)
@@ -266,30 +268,19 @@ def _ensure_authorities(site: Site, config: Config, *, protect: bool) -> None:
     if not missing:
         return
     secret = site.passphrase() if protect else None
-    names = (*machine.names(config.machine), *config.names)
     with changing(site) as tx:
         if len(missing) == 2:
             tx.set_config(config.stored())
             tx.record("site.created", machine=config.machine)
         for kind in missing:
-            server.create_authority(site, tx, kind, names, secret)
+            authorities.create(site, tx, kind, authorities.names_of(config), secret)
 
 
 def _remove_orphans(site: Site) -> None:
-    """CA keys whose transaction never happened (killed in between) are of no use to anybody but a thief."""
-    with site.store.read() as view:
-        known = {row.key_file for kind in ("server", "device") for row in view.authorities(kind)}
-    remove_from(site.settings.keys, names_in(site.settings.keys) - known)
-
-
-def device_cas(site: Site) -> bytes:
-    from cryptography import x509
-
-    from redlatch.pki.certificates import certificate_pem
-
-    with site.store.read() as view:
-        rows = [row for row in view.authorities("device") if row.retired_at is None]
-    return b"".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)) for row in rows)
+    """CA keys whose transaction never happened (killed in between), and those of CAs that were taken out of use,
+    are of no use to anybody but a thief.
+    """
+    authorities.remove_keys(site, names_in(site.settings.keys) - set(authorities.key_files(site)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redlatch import RELEASED
 from redlatch.engines.haproxy import model as gateways
 from redlatch.errors import Busy, Conflict, NotPermitted, NotSetUp, PassphraseNeeded, StoreError
 from redlatch.files import explained, own_user, read_own
@@ -21,11 +22,15 @@ from redlatch.settings import Settings
 
 if TYPE_CHECKING:
     from redlatch.operations.publishing import Force
+    from redlatch.operations.trials import Asked
+    from redlatch.operations.weighing import Rehearsal
     from redlatch.pki.authority import Authority
-    from redlatch.store import Reader, Store, Transaction
+    from redlatch.store import AuthorityRow, Reader, Store, Transaction
 
 LOCK_SECONDS = 10.0
 CLOCK_TOLERANCE = timedelta(hours=1)
+#: A site that lives has an event within this time: its server certificate lasts 397 days at most.
+CLOCK_AHEAD = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,21 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Who is told what ends soon: an executable file, and a URL to post to (None: neither)."""
+    """Who is told what ends soon: an executable file, and a URL to post to (None: neither); whether they get the
+    end of the audit chain too, once a day.
+    """
 
     command: str | None = None
     webhook: str | None = None
+    audit_head: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """A way back in that was opened on the machine: the device, and until when (Unix seconds)."""
+
+    device: str
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +102,9 @@ class Config:
     web origins that may call and embed, `open_port` is a second port that asks nobody for a certificate;
     `service` is where console and enrolment listen, `notify` who hears what ends soon. `gateway` is what HAProxy
     in front was told (None: there is none), `behind` whether `target` is a Node-RED that it stands in front of.
+    `emergencies` are ways back in that may be open still.
+    `restored` is the revision with which the site was put back from a backup (0: never): what was published before
+    it may name devices that this store does not know.
     """
 
     machine: str
@@ -105,6 +124,8 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     gateway: gateways.Gateway | None = None
     behind: bool = False
+    emergencies: tuple[Emergency, ...] = ()
+    restored: int = 0
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Config:
@@ -121,6 +142,7 @@ class Config:
         known["service"] = Service.of(known.get("service") or {})
         known["notify"] = Notify(**(known.get("notify") or {}))
         known["gateway"] = gateways.of(known["gateway"]) if known.get("gateway") else None
+        known["emergencies"] = tuple(Emergency(**one) for one in known.get("emergencies") or ())
         return cls(**known)
 
     @property
@@ -135,9 +157,23 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class Maker:
+    """The device by which a change is made, with the certificate (fingerprint) and the address that it has now:
+    the console's visitor. On the command line there is none.
+    """
+
+    device_id: str
+    certificate: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What every operation is handed: places, store, who acts, what time it is, how to ask for a passphrase, and
     whom to tell how far a change has got (recorded, published) while it is under way.
+
+    `maker` is the device that acts; `insist` makes a change although it locks somebody out (`--force`);
+    `rehearsal` has it weighed and not made (`--dry-run`), `trial` has it taken back by itself unless kept.
     """
 
     settings: Settings
@@ -146,6 +182,10 @@ class Site:
     clock: Callable[[], datetime]
     passphrase: Callable[[], bytes]
     tell: Callable[[Force], None] = lambda _: None
+    maker: Maker | None = None
+    insist: bool = False
+    rehearsal: Rehearsal | None = None
+    trial: Asked | None = None
 
     def config(self) -> Config:
         with self.store.read() as view:
@@ -210,19 +250,52 @@ def _open_lock(settings: Settings) -> int:
 
 
 @contextlib.contextmanager
-def changing(site: Site, *, enforced: bool = True) -> Iterator[Transaction]:
-    """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it."""
+def changing(
+    site: Site, *, enforced: bool = True, weighed: bool = True, clock_is_right: bool = False
+) -> Iterator[Transaction]:
+    """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it.
+
+    What engines hear of is weighed before it is committed (operations.weighing): LockOut, Conflict while another
+    change is on trial. Not `weighed` is what must never be refused: taking a trial back, and the way back in.
+
+    Conflict where the clock cannot be right: certificates dated 1970 would be refused by everybody, for ever, and
+    one event years ahead makes everybody's certificate an ended one, for engines use the later of clock and newest
+    event. `clock_is_right`: a person has looked.
+    """
     now = site.clock()
+    check_clock(now)
     with exclusive(site.settings), site.store.write(site.actor, now) as tx:
         if now < tx.site().created_at - CLOCK_TOLERANCE:
-            # A Pi has no clock battery: certificates dated 1970 would be refused by everybody, for ever.
+            raise _wrong_clock(now, "before this site was made")
+        newest = tx.audit_before(None, 1)
+        if newest and now > newest[0].event.at + CLOCK_AHEAD and not clock_is_right:
             raise Conflict(
-                f"the clock of this machine says {now:%Y-%m-%d}, which is before this site was made",
-                hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
+                f"the clock of this machine says {now:%Y-%m-%d}, and nothing has happened here since"
+                f" {newest[0].event.at:%Y-%m-%d}: it may have jumped ahead",
+                hint="look at it (timedatectl); if it is right, say so: redlatch refresh --clock-is-right",
             )
-        yield tx
-        if enforced:  # the snapshot tells the time of the newest event, so every change is a new version of it
+        if not enforced:
+            yield tx
+            return
+        from redlatch.operations import weighing  # which needs this module
+
+        with weighing.weighed(site, tx) if weighed else contextlib.nullcontext():
+            yield tx
+            # the snapshot tells the time of the newest event, so every change is a new version of it
             tx.touch()
+
+
+def check_clock(now: datetime) -> None:
+    """Conflict where a clock says a day on which this redlatch did not exist: a Pi has no clock battery."""
+    if now < datetime.fromisoformat(RELEASED).replace(tzinfo=UTC):
+        raise _wrong_clock(now, "before this redlatch was released")
+
+
+def _wrong_clock(now: datetime, why: str) -> Conflict:
+    return Conflict(
+        f"the clock of this machine says {now:%Y-%m-%d}, which is {why}",
+        hint="set the clock (timedatectl shows whether it is synchronised), then run the command again",
+    )
 
 
 def latest(site: Site, view: Reader) -> datetime:
@@ -239,7 +312,8 @@ def set_config(tx: Transaction, **changes: Any) -> Config:
 
 
 def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
-    """The site's present CA of `kind` (server or device); with `signing` its key is loaded too.
+    """The site's CA of `kind` (server or device) that new certificates come from; with `signing` its key is loaded
+    too. Others may be trusted beside it: operations.authorities.
 
     Errors: PassphraseNeeded when the key is under a passphrase that is missing or wrong, StoreError when the
     key is gone or is another one's.
@@ -249,21 +323,28 @@ def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
     from redlatch.pki.authority import Authority
 
     with site.store.read() as view:
-        rows = [row for row in view.authorities(kind) if row.retired_at is None]
-    if not rows:
+        row = signer(view, kind)
+    if row is None:
         raise NotSetUp(f"this site has no {kind} CA yet", hint="run: redlatch up")
-    row = rows[-1]
     certificate = x509.load_der_x509_certificate(row.certificate)
-    key = _signing_key(site, site.settings.keys / row.key_file) if signing else None
+    chain = tuple(x509.load_pem_x509_certificates(row.chain)) if row.chain else ()
+    key = signing_key(site, site.settings.keys / row.key_file) if signing else None
     if key is not None and key.public_key() != certificate.public_key():
         raise StoreError(
             f"the key of the {kind} CA in {site.settings.keys} is not the one its certificate names",
             hint="restore the folder from a backup",
         )
-    return Authority(certificate, key)
+    return Authority(certificate, key, chain)
 
 
-def _signing_key(site: Site, path: Path) -> Any:
+def signer(view: Reader, kind: str) -> AuthorityRow | None:
+    """The authority that new certificates of `kind` come from."""
+    may = [row for row in view.authorities(kind) if row.retired_at is None and row.signing]
+    return may[-1] if may else None
+
+
+def signing_key(site: Site, path: Path) -> Any:
+    """The private key of a CA, from its file. Errors: as `authority`."""
     from redlatch.pki.keys import load_private_key
 
     try:

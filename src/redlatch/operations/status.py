@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from redlatch.engines.nodered import claims, dropin, locate, publish, users
 from redlatch.engines.nodered.inspection import inspect_settings
 from redlatch.errors import RedlatchError
-from redlatch.operations import engines, gateway_standing, lookups, server, traffic
+from redlatch.operations import emergency, engines, gateway_standing, lookups, server, traffic
 from redlatch.operations.engines import Engine
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Config, Site, Target
@@ -139,6 +139,7 @@ def known(site: Site) -> Known:
         keyless = sum(rule.anyone for rule in view.rules())
         ended = view.ending_between(now - SOON, now, _FEW)
         ending = view.ending_between(now, now + SOON, _FEW)
+        warnings += emergency.warnings(view, config, now)
     if published is not None and published != recorded:
         warnings.append(f"version {recorded} is recorded but {published} is published; run: redlatch refresh")
     said = _claims(found, recorded, warnings)
@@ -281,6 +282,7 @@ def _certificates(site: Site, server_end: datetime | None, warnings: list[str]) 
     _server_certificate(site, server_end, warnings)
     with site.store.read() as view:
         ending = view.ending(now + SOON)
+        warnings += emergency.warnings(view, Config.of(view.site().config), now)
     for name, end in ending:
         if end < now:
             warnings.append(f"the certificate of {name!r} has ended; run: redlatch device renew")

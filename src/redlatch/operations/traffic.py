@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 from redlatch.engines.nodered import claims
 from redlatch.errors import RedlatchError
-from redlatch.operations import engines
+from redlatch.operations import engines, machine
 from redlatch.operations.site import Site
+from redlatch.policy import impact as policy
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.networks import Network, peer_number, shown
 
@@ -65,12 +67,17 @@ def follow(site: Site, *, wait: Callable[[], bool]) -> Iterator[claims.Access]:
 
 
 def seen(site: Site) -> Seen:
-    """What the access logs say; nothing where there is none, or none that can be trusted."""
+    """What the access logs say, but for our own checks; nothing where there is none, or none that can be
+    trusted.
+    """
     try:
         entries = accesses(site, LAST)
     except RedlatchError:  # a planted file; `status` and `log` tell of it
         entries = []
-    numbers = [number for one in entries if (number := peer_number(one.address)) is not None]
+    ours = machine.CHECKS_FROM
+    numbers = [
+        number for one in entries if one.address != ours and (number := peer_number(one.address)) is not None
+    ]
     counted = Counter(shown(version, value, value) for version, value in numbers)
     speakers = [one.by for one in engines.configured(site.settings, site.config())]
     return Seen(len(numbers), dict(counted.most_common()), " and ".join(speakers) or "Node-RED")
@@ -115,3 +122,48 @@ def _single_private(network: Network) -> Iterator[str]:
             text = shown(version, first, first)
             if first == last and _PRIVATE.contains(text) and not _LOOPBACK.contains(text):
                 yield text
+
+
+#: How far back a change is weighed against what was seen.
+DAYS: Final = 7
+_MOST: Final = 200_000
+#: Refusals that say nothing about rules: what was wrong with these requests the log does not tell.
+_NOT_BY_RULES: Final = frozenset(
+    {"foreign-host", "bad-target", "bad-upgrade", "cross-origin", "plain-http", "too-many", "bad-handshake"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """The accesses `since` then that rules decide about, by whose word."""
+
+    seen: tuple[policy.Seen, ...]
+    since: datetime
+    by: str
+
+
+def lately(site: Site) -> Lately:
+    """What the engines' logs say of the last seven days, as far back as they reach: 8 MB each are kept."""
+    since = site.clock() - timedelta(days=DAYS)
+    try:
+        entries = accesses(site, _MOST)
+    except RedlatchError:  # a planted file; `status` and `log` tell of it
+        entries = []
+    found = tuple(
+        policy.Seen(
+            at=int(one.at.timestamp()),
+            address=one.address,
+            method=one.method,
+            path=one.path,
+            device=one.device_id,
+            certificate=one.fingerprint,
+            websocket=one.upgrade,
+            allowed=one.allow,
+            count=one.count,
+        )
+        for one in entries
+        # who was refused in the handshake never got to ask for anything
+        if one.at >= since and one.method and one.path and (one.allow or one.reason not in _NOT_BY_RULES)
+    )
+    speakers = [one.by for one in engines.configured(site.settings, site.config())]
+    return Lately(found, since, " and ".join(speakers) or "Node-RED")

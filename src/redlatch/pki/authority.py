@@ -31,12 +31,14 @@ _ORGANIZATION = x509.NameAttribute(NameOID.ORGANIZATION_NAME, profiles.ORGANIZAT
 @dataclass(frozen=True, slots=True)
 class Authority:
     """A CA: its certificate and, where its key is at hand, the key. Without the key it can be shown, not used.
+    `chain` is what stands above it, its issuer first, its root last (empty: it is its own root).
 
     Raises InvalidInput when key and certificate do not belong together, and for a certificate that is no CA.
     """
 
     certificate: x509.Certificate
     key: Key | None = field(default=None, repr=False)
+    chain: tuple[x509.Certificate, ...] = ()
     _identifier: x509.AuthorityKeyIdentifier = field(init=False, repr=False, compare=False)
     _constraints: x509.NameConstraints | None = field(init=False, repr=False, compare=False)
 
@@ -54,11 +56,7 @@ class Authority:
             raise InvalidInput("the certificate is no CA's")
         identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject)
         object.__setattr__(self, "_identifier", identifier)
-        try:
-            constraints = extensions.get_extension_for_class(x509.NameConstraints).value
-        except x509.ExtensionNotFound:
-            constraints = None
-        object.__setattr__(self, "_constraints", constraints)
+        object.__setattr__(self, "_constraints", _constraints_of(self.certificate))
 
     @classmethod
     def create_server(cls, site: str, names: Sequence[str], *, now: datetime, key: Key | None = None) -> Authority:
@@ -84,9 +82,7 @@ class Authority:
         key = key or generate_key("p256")
         public = check_public_key(key.public_key())
         identifier = x509.SubjectKeyIdentifier.from_public_key(public)
-        # The digest keeps the CAs of two homes, or of one set up twice, apart in a trust store.
-        label = _fitting(site.strip() or "site", room=profiles.COMMON_NAME_BYTES - len(f"  {kind} CA 012345"))
-        subject = _subject(f"{label} {kind} CA {identifier.digest.hex()[:6]}")
+        subject = authority_subject(site, kind, public)
         begin = _whole_seconds(now - profiles.CLOCK_TOLERANCE)
         builder = (
             x509.CertificateBuilder()
@@ -107,18 +103,29 @@ class Authority:
             builder = builder.add_extension(constraints, critical=True)
         return cls(builder.sign(key, SHA256()), key)
 
+    @property
+    def root(self) -> x509.Certificate:
+        """What is installed by whoever trusts this CA."""
+        return self.chain[-1] if self.chain else self.certificate
+
+    @property
+    def shown(self) -> tuple[x509.Certificate, ...]:
+        """What a server shows beside its own certificate: all between that and the root."""
+        return (self.certificate, *self.chain[:-1]) if self.chain else ()
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether there are name constraints in it or in its chain."""
+        return any(_constraints_of(one) is not None for one in (self.certificate, *self.chain))
+
     def covers(self, name: str | Address) -> bool:
-        """Say whether this CA's name constraints let it name a host or address. Nonsense: no."""
-        constraints = self._constraints
-        address = parse_address(name)
-        if constraints is None:
-            return address is not None or _is_host(name)
-        permitted = constraints.permitted_subtrees or []
-        if address is not None:
-            return any(address in ip_network(tree.value) for tree in permitted if isinstance(tree, x509.IPAddress))
-        return _is_host(name) and _is_below(
-            host_name(str(name)), [tree.value for tree in permitted if isinstance(tree, x509.DNSName)]
-        )
+        """Say whether the name constraints of this CA and of its chain let it name a host or address. Nonsense:
+        no.
+        """
+        if parse_address(name) is None and not _is_host(name):
+            return False
+        above = (_constraints_of(one) for one in self.chain)
+        return all(one is None or _permits(one, name) for one in (self._constraints, *above))
 
     def issue_server(
         self,
@@ -232,6 +239,14 @@ class Authority:
         return begin, end
 
 
+def authority_subject(site: str, kind: str, public: PublicKey) -> x509.Name:
+    """Return the subject of a CA of `kind` with that key; `site` is a label."""
+    # The digest keeps the CAs of two homes, or of one set up twice, apart in a trust store.
+    digest = x509.SubjectKeyIdentifier.from_public_key(public).digest.hex()[:6]
+    label = _fitting(site.strip() or "site", room=profiles.COMMON_NAME_BYTES - len(f"  {kind} CA 012345"))
+    return _subject(f"{label} {kind} CA {digest}")
+
+
 def _name_constraints(names: Sequence[str]) -> x509.NameConstraints:
     """Permit private names, private networks and `names`; e-mail addresses and URIs of a host that cannot exist.
 
@@ -259,6 +274,28 @@ def _name_constraints(names: Sequence[str]) -> x509.NameConstraints:
         ],
         excluded_subtrees=None,
     )
+
+
+def _constraints_of(certificate: x509.Certificate) -> x509.NameConstraints | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _permits(constraints: x509.NameConstraints, name: str | Address) -> bool:
+    """RFC 5280, 4.2.1.10: a form of name is restricted only where a subtree of that form is given."""
+    address = parse_address(name)
+
+    def within(trees: Sequence[x509.GeneralName] | None) -> bool | None:
+        if address is not None:
+            networks = [ip_network(tree.value) for tree in trees or () if isinstance(tree, x509.IPAddress)]
+            return any(address in one for one in networks) if networks else None
+        domains = [tree.value.lower().lstrip(".") for tree in trees or () if isinstance(tree, x509.DNSName)]
+        # the empty name is above every other one
+        return "" in domains or _is_below(host_name(str(name)), domains) if domains else None
+
+    return within(constraints.permitted_subtrees) is not False and not within(constraints.excluded_subtrees)
 
 
 def _subject(common_name: str) -> x509.Name:

@@ -60,13 +60,15 @@ def pkcs12(
     return _pkcs12.serialize_key_and_certificates(name, key, cert, list(ca), scheme.build(password.encode()))
 
 
-def pem_files(key: Key | None, cert: x509.Certificate, server_ca: x509.Certificate | None) -> dict[str, bytes]:
-    """Return the files for a script by name: cert.pem and, where given, key.pem (plain) and server-ca.pem."""
+def pem_files(key: Key | None, cert: x509.Certificate, server_cas: Sequence[x509.Certificate]) -> dict[str, bytes]:
+    """Return the files for a script by name: cert.pem and, where given, key.pem (plain) and server-ca.pem with the
+    server's roots.
+    """
     files = {"cert.pem": certificate_pem(cert)}
     if key is not None:
         files["key.pem"] = private_key_pem(key, None)
-    if server_ca is not None:
-        files["server-ca.pem"] = certificate_pem(server_ca)
+    if server_cas:
+        files["server-ca.pem"] = b"".join(map(certificate_pem, server_cas))
     return files
 
 

@@ -6,10 +6,14 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from redlatch.errors import InvalidInput
-from redlatch.pki.keys import PublicKey, check_public_key
+from redlatch.pki.authority import authority_subject
+from redlatch.pki.keys import Key, PublicKey, check_public_key
 from redlatch.pki.names import hidden_character
+from redlatch.pki.profiles import CA_BASIC_CONSTRAINTS, CA_KEY_USAGE
 
 MAX_CSR: Final = 16 * 1024
 """Bytes. A request with an RSA-4096 key and a dozen names has under 3 KB."""
@@ -56,6 +60,21 @@ def public_key_from_csr(data: bytes) -> PublicKey:
             " -keyout key.pem -subj /CN=device",
         ) from error
     return key
+
+
+def authority_request(key: Key, site: str, kind: str) -> bytes:
+    """Return the request (PEM) of a CA of `kind` ("server" or "device") whose certificate is signed elsewhere.
+
+    It asks for what redlatch gives its own CAs: CA, path length 0, keyCertSign and cRLSign.
+    """
+    made = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(authority_subject(site, kind, key.public_key()))
+        .add_extension(CA_BASIC_CONSTRAINTS, critical=True)
+        .add_extension(CA_KEY_USAGE, critical=True)
+        .sign(key, SHA256())
+    )
+    return made.public_bytes(Encoding.PEM)
 
 
 def _refuse_claims(csr: x509.CertificateSigningRequest) -> None:

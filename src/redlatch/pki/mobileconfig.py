@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import plistlib
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from cryptography import x509
@@ -40,11 +41,11 @@ def identity_profile(
     device: str,
     site_id: str,
     site: str,
-    server_ca: x509.Certificate | None,
+    server_cas: Sequence[x509.Certificate],
     signer: ServerPair,
 ) -> bytes:
     """Return the signed profile (DER) of one device: the compatible .p12 that `certificate` is in, with its
-    password, and `server_ca` where the device does not trust the server without it.
+    password, and the roots `server_cas` where the device does not trust the server without them.
 
     `device` and `site` are shown to people; `site_id` (UUID) names the profile, so that a renewal replaces the
     profile before it, whatever the device is called now; `device_id` (UUID) and the certificate name its content.
@@ -65,22 +66,22 @@ def identity_profile(
         "KeyIsExtractable": False,
         "AllowAllAppsAccess": False,
     }
-    contents = [identity] if server_ca is None else [identity, _root(identifier, host, server_ca)]
+    contents = [identity, *_roots(identifier, host, server_cas)]
     about = f"The key of {shown} to Node-RED at {host}"
     return _signed(
         _profile(identifier, f"device {_uuid(device_id)}", f"Node-RED: {shown}", f"{about}.", contents), signer
     )
 
 
-def root_profile(*, server_ca: x509.Certificate, site_id: str, site: str, signer: ServerPair) -> bytes:
-    """Return the signed profile (DER) of the server's root alone: public, and the same for everybody.
+def root_profile(*, server_cas: Sequence[x509.Certificate], site_id: str, site: str, signer: ServerPair) -> bytes:
+    """Return the signed profile (DER) of the server's roots alone: public, and the same for everybody.
 
     Raises InvalidInput for a `site_id` that is no UUID.
     """
     # Another identifier than the identity's: installing this one must not take a device's key away.
     identifier, host = f"{_identifier(site_id)}.server", _shown(site, "Node-RED")
     about = f"Lets this device recognise Node-RED at {host}. It can vouch for that server's own names only."
-    contents = [_root(identifier, host, server_ca)]
+    contents = _roots(identifier, host, server_cas)
     return _signed(_profile(identifier, "root", f"Node-RED: server of {host}", about, contents), signer)
 
 
@@ -100,9 +101,15 @@ def _profile(identifier: str, name: str, title: str, about: str, contents: list[
     }
 
 
+def _roots(identifier: str, host: str, server_cas: Sequence[x509.Certificate]) -> list[dict[str, Any]]:
+    # Each payload has an identifier of its own; the first one's is the same whatever root it holds.
+    names = [f"{identifier}.root", *(f"{identifier}.root.{fingerprint(one)[:12]}" for one in server_cas[1:])]
+    return [_root(name, host, one) for name, one in zip(names, server_cas, strict=False)]
+
+
 def _root(identifier: str, host: str, server_ca: x509.Certificate) -> dict[str, Any]:
     return {
-        **_payload("com.apple.security.root", f"{identifier}.root", f"root {fingerprint(server_ca)}"),
+        **_payload("com.apple.security.root", identifier, f"root {fingerprint(server_ca)}"),
         "PayloadDisplayName": f"Server of {host}",
         "PayloadDescription": f"Lets this device recognise Node-RED at {host}.",
         "PayloadCertificateFileName": "server-ca.crt",

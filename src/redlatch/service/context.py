@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from redlatch.errors import RedlatchError
 from redlatch.operations import hosts
-from redlatch.operations.site import Site
+from redlatch.operations.site import Maker, Site
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from redlatch.operations.hosts import Shown
     from redlatch.operations.publishing import Force
     from redlatch.service.visitor import Visitor
     from redlatch.service.watch import Watch
+    from redlatch.settings import Settings
 
 T = TypeVar("T")
 
@@ -68,6 +71,10 @@ class Context:
     #: For changes, which wait for each other and for the guard, seconds if need be: readers shall not wait behind
     #: them. None: `work` does these too.
     change: Worker | None = None
+    #: Ends the console's connections, each after the answer that is under way: what comes next is a new one.
+    renew_connections: Callable[[], None] = lambda: None
+    #: Starts what takes a trial back when this service is gone (operations.trials.Asked).
+    watch_trial: Callable[[Settings, timedelta], None] = lambda _settings, _length: None
     changes: OrderedDict[str, Change] = field(default_factory=OrderedDict)
     _waiting: dict[str, float] = field(default_factory=dict)
     _answering: int = 0
@@ -103,8 +110,9 @@ class Context:
         return (self.change or self.work)(change)
 
     def as_visitor(self, visitor: Visitor) -> Site:
-        """The site, with this visitor's name in the audit trail."""
-        return replace(self.site, actor=f"console: {visitor.device.name}")
+        """The site, with this visitor's name in the audit trail, and its device as the one that acts."""
+        maker = Maker(visitor.device.id, visitor.certificate.fingerprint, visitor.address)
+        return replace(self.site, actor=f"console: {visitor.device.name}", maker=maker)
 
     def begin(self, visitor: Visitor, title: str, operation: Callable[[Site], Any]) -> Change:
         """Starts an operation and returns at once; what becomes of it is read from the change.
@@ -126,6 +134,8 @@ class Context:
             try:
                 change.result = await self.carry_out(lambda: operation(site))
                 change.force = getattr(change.result, "force", change.force)
+                if getattr(change.result, "trial", None) is not None:
+                    self.renew_connections()
             except RedlatchError as error:
                 change.error = error
             finally:

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from redlatch.errors import FileProblem
+from redlatch.operations.trials import uptime
 
 #: An ASGI application.
 App = Callable[..., Any]
@@ -132,6 +133,11 @@ class Origin:
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
 
+    def renew(self) -> None:
+        """Ends all connections, each after the answer that is under way; the ports stay open."""
+        for protocol in list(self._state.connections):
+            protocol.shutdown()
+
     async def shut(self) -> None:
         """Closes the ports at once; what is connected stays so."""
         for task in self._accepting:
@@ -221,7 +227,7 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
-        self.app_state = {"certificate": tls.getpeercert(binary_form=True)}
+        self.app_state = {"certificate": tls.getpeercert(binary_form=True), "since": uptime()}
         self._limit(self._origin.limits.head)
 
     def data_received(self, data: bytes) -> None:
@@ -257,11 +263,15 @@ class _Protocol(H11Protocol):
 
 
 def _with_certificate(app: App) -> App:
-    """Tells `app` of the client's certificate where ASGI's TLS extension would."""
+    """Tells `app` of the client's certificate where ASGI's TLS extension would, and since when (uptime, in
+    seconds) the connection is there.
+    """
 
     async def told(scope: Any, receive: Any, send: Any) -> None:
         state = scope.pop("state", {})
-        scope.setdefault("extensions", {})["tls"] = {"certificate": state.get("certificate")}
+        extensions = scope.setdefault("extensions", {})
+        extensions["tls"] = {"certificate": state.get("certificate")}
+        extensions["redlatch.connection"] = {"since": state.get("since", 0.0)}
         await app(scope, receive, send)
 
     return told

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redlatch.errors import Conflict, EngineError, RedlatchError
 from redlatch.files import explained
-from redlatch.operations import hosts, links, machine, notices, service
+from redlatch.operations import authorities, hosts, links, machine, notices, service, trial_watch, trials
 from redlatch.operations.site import Site
 from redlatch.service import enrolment, log, sockets
 from redlatch.service.console.app import create as console
@@ -34,7 +35,10 @@ from redlatch.service.security import Guarded
 from redlatch.service.watch import Watch
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from redlatch.operations.site import Service
+    from redlatch.settings import Settings
     from redlatch.store import LinkRow
 
 T = TypeVar("T")
@@ -103,6 +107,9 @@ class Serve:
             enrolment_url=lambda host: hosts.enrolment_url(site, host),
             console_url=lambda host: hosts.console_url(site, host),
             shown=lambda: hosts.enrolment_shows(site),
+            renew_connections=self._renew_connections,
+            # systemd starts this service again, which then takes it back; what was started here would end with it
+            watch_trial=_no_watch if "INVOCATION_ID" in os.environ else trial_watch.watch,
         )
         renewal, invitations = enrolment.create(self.context)
         self._console = Origin(
@@ -125,6 +132,7 @@ class Serve:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. Raises EngineError when a port cannot be had or there is no certificate."""
+        self._loop = asyncio.get_running_loop()
         self._keep_ports()
         await self._work(lambda: service.server_pem(self._site))
         await self._work(self._console_tls.refresh)
@@ -151,11 +159,18 @@ class Serve:
             try:
                 self._config = await self._work(self._site.config)
                 await self._work(self._console_tls.refresh)
+                await self._settle()
                 await self._follow_links()
                 await self._follow_addresses()
             except RedlatchError as error:
                 log.error("cannot follow the store", why=error.message)
             await _pause(stop, TICK)
+
+    async def _settle(self) -> None:
+        """Takes back a change on trial that nobody kept in time."""
+        ended = await self._change(lambda: trials.settle(self._site))
+        if ended is not None:
+            log.warning("a change on trial was taken back: nobody kept it", what=ended.what)
 
     async def _follow_links(self) -> None:
         # Those that are compared are served where they were made.
@@ -256,6 +271,9 @@ class Serve:
     def _refused(self, origin: str, address: str, why: str) -> None:
         log.info("handshake refused", origin=origin, address=address, why=why)
 
+    def _renew_connections(self) -> None:
+        self._loop.call_soon_threadsafe(self._console.renew)
+
     def _admit(self, address: str) -> bool:
         """Enrolment is for the network, unless a link for elsewhere is open."""
         return self._remote or machine.is_inside(address)
@@ -264,19 +282,18 @@ class Serve:
         return frozenset(name.lower() for name in (*self._config.hosts, "localhost"))
 
     def _device_cas(self) -> str:
-        from cryptography import x509
-
-        from redlatch.pki.certificates import certificate_pem
-
         with self._site.store.read() as view:
-            rows = [row for row in view.authorities("device") if row.retired_at is None]
-        return "".join(certificate_pem(x509.load_der_x509_certificate(row.certificate)).decode() for row in rows)
+            return authorities.device_cas(view).decode("ascii")
 
 
 def _somebody_listens(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
     return error is not None and error.errno == errno.EADDRINUSE
+
+
+def _no_watch(_settings: Settings, _length: timedelta) -> None:
+    """Nothing to start."""
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

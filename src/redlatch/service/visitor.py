@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A device in use, the certificate that it came with, and the built-in role that its role is like."""
+    """A device in use, the certificate that it came with, and the built-in role that its role is like; the address
+    that it came from, and since when (uptime, in seconds) the connection is there over which it asks.
+    """
 
     device: Device
     certificate: Certificate
     base: str
+    address: str = ""
+    connected: float = 0.0
 
     @property
     def may_see(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -14,17 +15,19 @@ from sqlalchemy.pool import StaticPool
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(connection: Connection) -> None:
-    """Runs the missing migrations on `connection` (SQLite or PostgreSQL), all of them or none."""
+def upgrade(connection: Connection, *, to: str = "head") -> None:
+    """Runs the missing migrations on `connection` (SQLite or PostgreSQL) up to `to`, all of them or none."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
-def upgrade_sqlite(raw: sqlite3.Connection) -> None:
-    """As `upgrade`, on an open sqlite3 connection in autocommit mode, under its write lock. sqlite3.Error."""
+def upgrade_sqlite(raw: sqlite3.Connection, *, to: str = "head", before: Callable[[], None] | None = None) -> None:
+    """As `upgrade`, on an open sqlite3 connection in autocommit mode, under its write lock, `before` included.
+    sqlite3.Error.
+    """
     engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
 
     @event.listens_for(engine, "begin")
@@ -34,7 +37,9 @@ def upgrade_sqlite(raw: sqlite3.Connection) -> None:
 
     try:
         with engine.begin() as connection:
-            upgrade(connection)
+            if before is not None:
+                before()
+            upgrade(connection, to=to)
     except DBAPIError as error:
         if isinstance(error.orig, sqlite3.Error):
             raise error.orig from error

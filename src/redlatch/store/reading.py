@@ -21,8 +21,10 @@ from redlatch.store.records import (
     LinkRow,
     Listed,
     NetworkRow,
+    Remaining,
     SidebarRow,
     Site,
+    TrialRow,
 )
 
 T = TypeVar("T")
@@ -69,6 +71,23 @@ class Reader:
     def authorities(self, kind: str) -> tuple[AuthorityRow, ...]:
         """All authorities of `kind` ("server" or "device"), oldest first, retired ones too."""
         return self._all(sql.AUTHORITIES, {"kind": kind}, _authority)
+
+    def devices_by_authority(self, at: datetime) -> dict[int, int]:
+        """How many devices in use have a certificate of each authority that ends after `at`; never 0."""
+        return dict(self._all(sql.DEVICES_BY_AUTHORITY, {"at": int(at.timestamp())}, _numbers))
+
+    def issued_by_authority(self, authority_id: int) -> int:
+        """How many certificates of devices an authority has issued, ever."""
+        return int(self._connection.execute(sql.ISSUED_BY_AUTHORITY, {"id": authority_id}).fetchone()[0])
+
+    def only_of_authority(self, authority_id: int, at: datetime) -> tuple[Remaining, ...]:
+        """Devices in use, by name, whose certificates that end after `at` are all of this authority."""
+        return self._all(sql.ONLY_OF_AUTHORITY, {"id": authority_id, "at": int(at.timestamp())}, _remaining)
+
+    def nothing_since(self, since: datetime, at: datetime) -> tuple[Remaining, ...]:
+        """Devices in use, by name, with certificates that end after `at`, none of them made here after `since`."""
+        times = {"since": int(since.timestamp()), "at": int(at.timestamp())}
+        return self._all(sql.NOTHING_SINCE, times, _remaining)
 
     def device_by_name(self, name_key: str) -> Device | None:
         """The device in use under this name (as `pki.names.name_key` makes it); revoked ones have none."""
@@ -190,6 +209,10 @@ class Reader:
     def network_table(self, name: str) -> bytes | None:
         """A network's table of addresses, as `policy.networks.encode` made it."""
         return self._one(sql.NETWORK_TABLE, {"name": name}, _blob)
+
+    def trial(self) -> TrialRow | None:
+        """The change on trial."""
+        return self._one(sql.TRIAL, {}, _trial)
 
     def devices_in_use(self) -> int:
         return self._only(sql.DEVICES_IN_USE, _number)
@@ -322,6 +345,14 @@ def _ending(row: Any) -> Ending:
     return Ending(row[0], row[1], row[2], when(row[3]))
 
 
+def _remaining(row: Any) -> Remaining:
+    return Remaining(str(row[0]), str(row[1]), when(row[2]), maybe_when(row[3]))
+
+
+def _numbers(row: Any) -> tuple[int, int]:
+    return int(row[0]), int(row[1])
+
+
 def _sidebar(row: Any) -> SidebarRow:
     # Spelled out: there are 500 of them with every change
     identity, name, role, owner, not_after = row
@@ -355,6 +386,10 @@ def _rule(row: Any) -> model.Rule:
         raise TypeError("a rule is no object")
     fields: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in body.items()}
     return model.Rule(row[0], **fields)
+
+
+def _trial(row: Any) -> TrialRow:
+    return TrialRow(str(row[0]), str(row[1]), when(row[2]), when(row[3]), str(row[4]), str(row[5]))
 
 
 def _network(row: Any) -> NetworkRow:

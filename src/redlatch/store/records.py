@@ -116,6 +116,18 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Remaining:
+    """A device in use that has not moved to another authority yet: when its last certificate in use ends, and when
+    Node-RED says that it came last.
+    """
+
+    device_id: str
+    name: str
+    not_after: datetime
+    seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRow:
     """An enrolment link. `device_id` is set for a further key of a device, and for all once redeemed."""
 
@@ -136,6 +148,20 @@ class LinkRow:
     used_from: str | None
     fingerprint: str | None
     confirmed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """The change on trial: the state `before` it (JSON of operations.trials), `what` it was in words, who made it
+    and over which connection. It is taken back at `until` unless it is kept.
+    """
+
+    before: str
+    what: str
+    begun_at: datetime
+    until: datetime
+    actor: str
+    connection: str
 
 
 class SidebarRow(NamedTuple):

@@ -151,8 +151,8 @@ notices = Table(
     Column("at", BigInteger, nullable=False),
 )
 
-# At most one: a change that is taken back at `until` unless somebody keeps it. `before` is the file of rules that
-# stood before it (operations.exchange), `connection` names the connection or process that made it.
+# At most one: a change that is taken back at `until` unless somebody keeps it. `before` is what stood before it
+# (JSON, operations.trials), `connection` names the connection or process that made it.
 trial = Table(
     "trial",
     metadata,

@@ -32,6 +32,31 @@ ADD_AUTHORITY = (
     " VALUES (:kind, :certificate, :key_file, :created_at, :chain, :signing) RETURNING id"
 )
 RETIRE_AUTHORITY = "UPDATE authorities SET retired_at = :at WHERE id = :id AND retired_at IS NULL"
+SET_SIGNING = "UPDATE authorities SET signing = :signing WHERE id = :id AND retired_at IS NULL"
+# How many devices in use have certificates in use of each authority; and how many it has issued, ever.
+DEVICES_BY_AUTHORITY = (
+    "SELECT c.authority_id, COUNT(DISTINCT c.device_id) FROM certificates c JOIN devices d ON d.id = c.device_id"
+    " WHERE c.revoked_at IS NULL AND d.revoked_at IS NULL AND c.not_after > :at GROUP BY c.authority_id"
+)
+ISSUED_BY_AUTHORITY = "SELECT COUNT(*) FROM certificates WHERE authority_id = :id"
+# Devices in use that would have nothing left without this authority.
+ONLY_OF_AUTHORITY = (
+    "SELECT d.id, d.name, MAX(c.not_after), s.at FROM devices d JOIN certificates c ON c.device_id = d.id"
+    " LEFT JOIN sightings s ON s.device_id = d.id"
+    " WHERE d.revoked_at IS NULL AND c.revoked_at IS NULL AND c.not_after > :at AND c.authority_id = :id"
+    " AND NOT EXISTS (SELECT 1 FROM certificates n WHERE n.device_id = d.id AND n.revoked_at IS NULL"
+    " AND n.not_after > :at AND n.authority_id <> :id)"
+    " GROUP BY d.id, d.name, d.name_key, s.at ORDER BY d.name_key"
+)
+# Devices in use that got nothing from here after that time: what was adopted came from elsewhere.
+NOTHING_SINCE = (
+    "SELECT d.id, d.name, MAX(c.not_after), s.at FROM devices d JOIN certificates c ON c.device_id = d.id"
+    " LEFT JOIN sightings s ON s.device_id = d.id"
+    " WHERE d.revoked_at IS NULL AND c.revoked_at IS NULL AND c.not_after > :at"
+    " AND NOT EXISTS (SELECT 1 FROM certificates n JOIN authorities a ON a.id = n.authority_id"
+    " WHERE n.device_id = d.id AND n.revoked_at IS NULL AND n.issued_at > :since AND a.key_file <> '')"
+    " GROUP BY d.id, d.name, d.name_key, s.at ORDER BY d.name_key"
+)
 
 _DEVICE = "SELECT id, name, role, owner, user_slug, created_at, revoked_at, reason FROM devices"
 DEVICE_BY_NAME = f"{_DEVICE} WHERE name_key = :name_key AND revoked_at IS NULL"
@@ -94,6 +119,10 @@ REVOKE_CERTIFICATE = (
 REVOKE_CERTIFICATES = (
     "UPDATE certificates SET revoked_at = :at, reason = :reason, changed = :changed"
     " WHERE device_id = :device_id AND revoked_at IS NULL"
+)
+REVOKE_BY_AUTHORITY = (
+    "UPDATE certificates SET revoked_at = :at, reason = :reason, changed = :changed"
+    " WHERE authority_id = :id AND revoked_at IS NULL"
 )
 CHANGE_CERTIFICATES = (
     "UPDATE certificates SET changed = :changed WHERE device_id = :device_id AND revoked_at IS NULL"
@@ -171,6 +200,13 @@ RULES = "SELECT id, body FROM rules ORDER BY id"
 NEXT_RULE = "UPDATE site SET rules_made = rules_made + 1 WHERE id = 1 RETURNING rules_made"
 ADD_RULE = "INSERT INTO rules (id, body) VALUES (:id, :body)"
 REMOVE_RULE = "DELETE FROM rules WHERE id = :id"
+
+TRIAL = "SELECT before, what, begun_at, until, actor, connection FROM trial WHERE id = 1"
+BEGIN_TRIAL = (
+    "INSERT INTO trial (id, before, what, begun_at, until, actor, connection)"
+    " VALUES (1, :before, :what, :begun_at, :until, :actor, :connection) ON CONFLICT DO NOTHING"
+)
+END_TRIAL = "DELETE FROM trial WHERE id = 1"
 
 _NETWORK = "SELECT name, entries, resolved, intervals, digest FROM networks"
 NETWORKS = f"{_NETWORK} ORDER BY name"

@@ -32,6 +32,8 @@ class Transaction(Reader):
         self.now = _seconds(now)
         self._unrecorded = ""
         self._touched = False
+        #: The events of this transaction, in their order.
+        self.recorded: list[Event] = []
         self._revision, self._seq, self._hash = self._only(sql.LOCK_HEAD, _head)
 
     def record(self, kind: str, /, **data: object) -> Event:
@@ -52,12 +54,18 @@ class Transaction(Reader):
             },
         )
         self._seq, self._hash = event.seq, digest
+        self.recorded.append(event)
         self._unrecorded = ""
         return event
 
     def touch(self) -> None:
         """Says that what engines enforce has changed: the revision grows by one with this transaction."""
         self._touched = True
+
+    def raise_revision(self, above: int) -> None:
+        """Has the revision of this transaction be above that one too: engines take no older snapshot."""
+        self._revision = max(self._revision, above)
+        self.touch()
 
     @property
     def revision(self) -> int:
@@ -94,6 +102,19 @@ class Transaction(Reader):
         ).rowcount:
             raise NotFound(f"there is no authority {authority_id} in use")
         self.touch()
+
+    def set_signing(self, authority_id: int, signing: bool) -> None:
+        """Says whether new certificates may come from an authority in use. NotFound."""
+        if not self._change("set_signing", sql.SET_SIGNING, {"id": authority_id, "signing": signing}).rowcount:
+            raise NotFound(f"there is no authority {authority_id} in use")
+
+    def revoke_by_authority(self, authority_id: int, at: datetime, reason: str) -> int:
+        """Shuts out every certificate of an authority; returns how many."""
+        return self._change(
+            "revoke_by_authority",
+            sql.REVOKE_BY_AUTHORITY,
+            {"id": authority_id, "at": _unix(at), "reason": reason, "changed": self._touching()},
+        ).rowcount
 
     def add_device(
         self, device_id: str, *, name: str, name_key: str, role: str, owner: str | None, user_slug: str
@@ -316,6 +337,32 @@ class Transaction(Reader):
         self._change("add_rule", sql.ADD_RULE, {"id": number, "body": canonical_json(body)})
         self.touch()
         return replace(rule, id=number)
+
+    def restore_rule(self, rule: Rule) -> None:
+        """Puts a rule back under the number that it had; no other rule ever gets that number."""
+        body = {key: value for key, value in asdict(rule).items() if key != "id"}
+        self._change("restore_rule", sql.ADD_RULE, {"id": rule.id, "body": canonical_json(body)})
+        self.touch()
+
+    def begin_trial(
+        self, *, before: str, what: str, begun: datetime, until: datetime, actor: str, connection: str
+    ) -> None:
+        """Notes that this transaction's change is on trial. Conflict when another one is."""
+        parameters = {
+            "before": before,
+            "what": what,
+            "begun_at": _unix(begun),
+            "until": _unix(until),
+            "actor": actor,
+            "connection": connection,
+        }
+        if not self._change("begin_trial", sql.BEGIN_TRIAL, parameters).rowcount:
+            raise Conflict("a change is on trial already", hint="redlatch trial show says which")
+
+    def end_trial(self) -> None:
+        """Forgets the change on trial: it was kept, or taken back. NotFound when there is none."""
+        if not self._change("end_trial", sql.END_TRIAL, {}).rowcount:
+            raise NotFound("no change is on trial", hint="what became of the last one: redlatch audit")
 
     def remove_rule(self, rule_id: int) -> None:
         """Removes a rule. NotFound."""

@@ -47,7 +47,7 @@ class Made:
 
 def write(folder: Path, certificate: x509.Certificate, key: Key) -> Pair:
     folder.mkdir(parents=True)
-    for name, data in pem_files(key, certificate, None).items():
+    for name, data in pem_files(key, certificate, ()).items():
         (folder / name).write_bytes(data)
     return Pair(certificate, key, folder)
 

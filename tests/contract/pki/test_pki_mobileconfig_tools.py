@@ -38,7 +38,7 @@ def test_signed_profile(made: Made, tmp_path: Path, server: str, kind: str) -> N
     p12 = pkcs12(pair.key, pair.certificate, [], "📱 <b>Küche</b>", password)
     signed = identity_profile(
         p12=p12, password=password, certificate=pair.certificate, device_id=DEVICE, device="📱 <b>Küche</b>",
-        site_id=SITE, site="pi.local", server_ca=made.server_ca.certificate, signer=signer,
+        site_id=SITE, site="pi.local", server_cas=[made.server_ca.certificate], signer=signer,
     )  # fmt: skip
     file = tmp_path / "x.mobileconfig"
     file.write_bytes(signed)
@@ -67,7 +67,7 @@ def test_signed_root(made: Made, tmp_path: Path) -> None:
     signer = ServerPair(made.servers["p256"].key, made.servers["p256"].certificate)
     file = tmp_path / "root.mobileconfig"
     file.write_bytes(
-        root_profile(server_ca=made.server_ca.certificate, site_id=SITE, site="pi.local", signer=signer)
+        root_profile(server_cas=[made.server_ca.certificate], site_id=SITE, site="pi.local", signer=signer)
     )
     done = verified(made, file)
     assert done.returncode == 0, done.stderr

@@ -115,7 +115,7 @@ def test_the_gateway_runs_as_its_own_user_and_goes_without_a_trace(place: Place)
     assert set(owners) == {"redlatch-gateway", "haproxy"}
     assert place.document(*UP)["changed"] is False
 
-    revoked = place.document("device", "revoke", "phone")
+    revoked = place.document("device", "revoke", "phone", "--force")
     assert (revoked["force"]["state"], revoked["force"]["by"]) == ("in-force", "the gateway")
     assert place.ask(*key) == "000"
 
@@ -143,7 +143,7 @@ def test_python_killed_haproxy_goes_on_and_is_taken_over(place: Place) -> None:
         lambda: place.machine.show(UNIT, "MainPID")["MainPID"] not in ("0", main), seconds=20, what="the next one"
     )
     until(lambda: _lives(place), seconds=20, what="its word")
-    assert place.document("device", "revoke", "phone")["force"]["state"] == "in-force"
+    assert place.document("device", "revoke", "phone", "--force")["force"]["state"] == "in-force"
     assert run("pgrep", "-o", "haproxy").stdout == before
     assert place.ask(*key) == "000"
 

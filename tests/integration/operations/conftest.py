@@ -66,7 +66,7 @@ class House:
         return self.file(issued)
 
     def file(self, issued: devices.Issued) -> Key:
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.root / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued)

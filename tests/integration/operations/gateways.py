@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.nodered import free_port
+from tests.support.nodered import NodeRed, free_port, node, red_js, write_settings
 from tests.support.wait import until
 
 from redlatch import bootstrap
-from redlatch.operations import devices, engines, gateway, gateway_plan
+from redlatch.operations import devices, engines, gateway, gateway_plan, setup
 from redlatch.operations.publishing import running
 from redlatch.operations.site import Site
 from redlatch.pki.bundles import pem_files
@@ -65,7 +65,7 @@ class Gate:
 
     def key(self, name: str, **more: Any) -> Key:
         issued = devices.add(self.open(), name, **more)
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.root / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued)
@@ -97,6 +97,29 @@ class Gate:
                 process.send_signal(signal.SIGTERM)
             process.wait(30)
             log.close()
+
+
+class Both(Gate):
+    """A gate whose site has locked a Node-RED of version 5.0, too; with `locked` false it may still do so."""
+
+    def __init__(self, root: Path, *, locked: bool = True) -> None:
+        super().__init__(root)
+        self.node_red_port = free_port()
+        self.user_dir = root / "user"
+        self.settings_file = write_settings(self.user_dir)
+        program = red_js("5.0").parents[1] / ".bin"
+        self.environ = {**self.environ, "PATH": f"{node('5.0').parent}:{program}:{self.environ['PATH']}"}
+        if locked:
+            self.lock()
+
+    def lock(self, **more: Any) -> None:
+        options = setup.Options(user_dir=self.user_dir, port=self.node_red_port, **more)
+        plan = setup.plan(self.settings, options, self.environ, bootstrap.present_config(self.settings))
+        self.site = bootstrap.prepare_site(plan, actor="test")
+        setup.lock(self.site, plan)
+
+    def node_red(self) -> NodeRed:
+        return NodeRed("5.0", self.user_dir, port=self.node_red_port)
 
 
 class _Echo(http.server.BaseHTTPRequestHandler):

@@ -5,36 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.integration.operations.gateways import Gate, web
+from tests.integration.operations.gateways import Both, web
 from tests.support.clients import Refused, request
-from tests.support.nodered import NodeRed, free_port, node, red_js, write_settings
 from tests.support.wait import until
 
-from redlatch import bootstrap
 from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict
-from redlatch.operations import devices, engines, gateway, server, setup, traffic
+from redlatch.operations import devices, engines, gateway, server, traffic
 from redlatch.operations.publishing import is_whole, running
 from redlatch.operations.status import status
-
-
-class Both(Gate):
-    """A gate whose site has locked a Node-RED of version 5.0, too."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.node_red_port = free_port()
-        self.user_dir = root / "user"
-        write_settings(self.user_dir)
-        program = red_js("5.0").parents[1] / ".bin"
-        self.environ = {**self.environ, "PATH": f"{node('5.0').parent}:{program}:{self.environ['PATH']}"}
-        options = setup.Options(user_dir=self.user_dir, port=self.node_red_port)
-        plan = setup.plan(self.settings, options, self.environ, None)
-        self.site = bootstrap.prepare_site(plan, actor="test")
-        setup.lock(self.site, plan)
-
-    def node_red(self) -> NodeRed:
-        return NodeRed("5.0", self.user_dir, port=self.node_red_port)
 
 
 @pytest.fixture

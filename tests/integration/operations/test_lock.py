@@ -6,7 +6,7 @@ import pytest
 from tests.integration.operations.conftest import House
 from tests.support.clients import Refused, WebSocket, request
 
-from redlatch.checks.probe import Identity, prove
+from redlatch.checks import outside
 from redlatch.operations import devices, setup
 from redlatch.operations.status import status
 
@@ -22,15 +22,9 @@ def test_the_whole_life_of_a_lock(house: House) -> None:
         with pytest.raises(Refused):
             request(house.port, "GET", "/flows")
 
-        table = prove(
-            "127.0.0.1",
-            house.port,
-            admin_root="/",
-            identity=Identity(laptop.issued.key, laptop.issued.certificate),
-            admits=lambda knock: knock.with_key,
-        )
-        assert [proof for proof in table if not proof.ok] == []
-        assert {proof.key for proof in table} == {"no key", "first device"}
+        probed = outside.probe(house.open(), house.environ)
+        assert [row for row in probed.rows if not row.ok] == []
+        assert {row.key for row in probed.rows} == set(outside.KINDS)
 
         standing = status(house.open(), house.environ)
         assert (standing.locked, standing.in_force) == (True, standing.recorded)

@@ -20,7 +20,7 @@ from redlatch import bootstrap
 from redlatch.engines.nodered import publish
 from redlatch.engines.nodered.users import user_by_uid
 from redlatch.errors import FileProblem, InvalidInput
-from redlatch.operations import devices, server
+from redlatch.operations import authorities, devices
 from redlatch.operations import publishing as subject
 from redlatch.operations.publishing import build, enforce, is_whole
 from redlatch.operations.site import Config, Site, Target, changing, set_config
@@ -52,7 +52,7 @@ def make(home: Path) -> Site:
         tx.set_config(config.stored())
         tx.record("site.created", machine="pi")
         for kind in ("server", "device"):
-            server.create_authority(site, tx, kind, ("pi.local",), None)
+            authorities.create(site, tx, kind, ("pi.local",), None)
     assert site.config() == config
     assert enforce(site).state == "published"
     return site

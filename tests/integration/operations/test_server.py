@@ -114,7 +114,7 @@ def test_a_certificate_of_the_operators_own(newest: House) -> None:
     write(60)
     newest.up(server_cert=cert, server_key=key)
     phone = newest.key("phone", role="owner")
-    assert phone.issued.server_ca is None
+    assert phone.issued.server_cas == ()
     with newest.node_red():
         assert names_in(served(newest.port, phone.cert_file)) == ["pi.example.org"]
         assert request(newest.port, "GET", "/", phone, headers={"Host": "pi.example.org"}).status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -50,10 +51,12 @@ def address(at: Consoling, way: Way, **other: str) -> str:
     return found
 
 
-def state(at: Consoling) -> tuple[int, int, int]:
-    """What any change of the store changes."""
+def state(at: Consoling) -> tuple[int, int, str]:
+    """What any change of the store changes. (What forms weigh is written and taken back again.)"""
     with at.site.store.read() as view:
-        return view.site().revision, view.audit_head().seq, at.site.store._connection.total_changes
+        everything = "\n".join(at.site.store._connection.iterdump())
+        digest = hashlib.sha256(everything.encode()).hexdigest()
+        return view.site().revision, view.audit_head().seq, digest
 
 
 GETS = [way for way in WAYS if way.get is not None]

@@ -15,8 +15,9 @@ import pytest
 from tests.support.consoling import Consoling, consoling, heading, text_of
 from tests.support.wait import until
 
+from redlatch.checks import report as reports
 from redlatch.operations import devices, networks, reach, roles, rules
-from redlatch.operations.site import changing, set_config
+from redlatch.operations.site import Site, changing, set_config
 from redlatch.policy.model import Areas
 from redlatch.service.console import chart
 from redlatch.service.watch import Hour
@@ -38,9 +39,9 @@ def test_a_change_answers_at_once_and_goes_on(at: Consoling, monkeypatch: pytest
     go = threading.Event()
     real = devices.revoke
 
-    def slow(*args: Any, **told: Any) -> Any:
-        assert go.wait(10)
-        return real(*args, **told)
+    def slow(site: Site, *args: Any, **told: Any) -> Any:
+        assert site.rehearsal is not None or go.wait(10)
+        return real(site, *args, **told)
 
     monkeypatch.setattr("redlatch.operations.devices.revoke", slow)
     answer = at.post(f"/devices/{at.keys['user'].id}/revoke", who="owner", **HTMX)
@@ -64,8 +65,9 @@ def test_a_fault_is_told_without_its_inside(
 ) -> None:
     """In a change or in a page: words for the visitor, the place of the fault for the log, no secret in either."""
 
-    def broken(*_: Any, **__: Any) -> Any:
-        raise ValueError("token s3cret in /var/lib")
+    def broken(site: Site, *_: Any, **__: Any) -> Any:
+        if site.rehearsal is None:
+            raise ValueError("token s3cret in /var/lib")
 
     monkeypatch.setattr("redlatch.operations.devices.revoke", broken)
     said = at.change(f"/devices/{at.keys['user'].id}/revoke", {"reason": "s3cret"})
@@ -119,11 +121,13 @@ def test_what_asks_for_a_yes_gets_it(at: Consoling) -> None:
     assert at.post("/rules/new", form).status == 409
     assert len(rules.list_rules(at.site)) == 4
     assert "added: anyone" in at.change("/rules/new", form | {"sure": "1"})
-    at.change("/rules/1/remove")
-    page = at.get("/rules/2/remove")
-    assert "no rule lets anybody into the editor" in text_of(page)
+    page = at.get("/rules/1/remove")
+    assert "the device that you are using now would not reach the editor any more" in text_of(page)
+    assert at.post("/rules/1/remove").status == 409
+    at.change("/rules/1/remove", {"insist": "1"})
+    assert "nobody could reach the editor any more" in text_of(at.get("/rules/2/remove"))
     assert at.post("/rules/2/remove").status == 409
-    assert "removed: devices with the role admin" in at.change("/rules/2/remove", {"sure": "1"})
+    assert "removed: devices with the role admin" in at.change("/rules/2/remove", {"insist": "1"})
 
 
 def test_what_may_be_overruled_is_only_by_a_box(at: Consoling) -> None:
@@ -339,6 +343,33 @@ def test_health_says_what_can_be_seen_from_here(at: Consoling) -> None:
     at.change("/roles/add", {"name": "kiosk", "like": "user"})
     at.connected()
     until(lambda: "Locked, says Node-RED" in text_of(at.get("/")) or None, seconds=8)
+
+
+def found(text: str, at: datetime) -> reports.Kept:
+    """A report with one finding, of that time."""
+    line = reports.Line(
+        "file-open", "open", "files can be read", text, "/a/file", "Somebody can.", "chmod 600 '<b>'", at
+    )
+    return reports.Kept(at, (line,), (("a title", "only root may <look>"),), 2)
+
+
+def test_health_shows_what_check_found(at: Consoling) -> None:
+    """With since when, what it means and what to do, escaped; and that it is old, or that there is none."""
+    assert "Nobody has looked yet" in text_of(at.get("/health"))
+    now = at.site.clock()
+    reports.save(at.site.settings, found("<script>alert(1)</script>", now - timedelta(hours=3)))
+    answer = at.get("/health", "admin")
+    page = text_of(answer)
+    assert "open: files can be read" in page
+    assert "3 hours ago" in page
+    assert "<script>alert(1)</script>" in page
+    assert b"<script>alert" not in answer.body
+    assert "What to do: chmod 600 '<b>'" in page
+    assert "2 findings follow from what stands above" in page
+    assert "could not be looked at: a title: only root may <look>" in page
+    assert "too long ago" not in page
+    reports.save(at.site.settings, found("old", now - timedelta(days=3)))
+    assert "That is too long ago to go by" in text_of(at.get("/health"))
 
 
 def test_a_site_without_node_red_is_told_so(tmp_path: Path) -> None:

@@ -155,12 +155,14 @@ def test_what_was_begun_is_about_the_same_device(at: Consoling) -> None:
 def test_ones_own_key_only_on_purpose(at: Consoling) -> None:
     own = at.key("my own", "owner")
     answer = at.post(f"/devices/{own.id}/revoke", who=own)
-    assert answer.status == 400
+    assert answer.status == 409
+    assert "the device that you are using now would manage nothing here any more" in text_of(answer)
     assert at.get("/", own).status == 200
     answer = at.post(f"/devices/{own.id}/role", {"role": "admin"}, own)
-    assert answer.status == 400
+    assert answer.status == 409
+    assert 'name="insist" value="1" required' in answer.body.decode()
     assert "has the role owner" in at.change(f"/devices/{own.id}/role", {"role": "owner"}, own)
-    answer = at.post(f"/devices/{own.id}/revoke", {"own": "1"}, own)
+    answer = at.post(f"/devices/{own.id}/revoke", {"insist": "1"}, own)
     assert answer.status == 303
     assert at.get("/", own).status == 403
 

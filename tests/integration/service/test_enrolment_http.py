@@ -309,7 +309,7 @@ def test_names_are_inert(at: Enrolling, hostile: str) -> None:
 def key_of(at: Enrolling, tmp_path: Path, answer: Response) -> Key:
     opened = load_pkcs12(file_of(answer, ".p12"), answer.json()["password"].encode())
     assert opened.cert is not None
-    files = pem_files(opened.key, opened.cert.certificate, None)  # type: ignore[arg-type]
+    files = pem_files(opened.key, opened.cert.certificate, ())  # type: ignore[arg-type]
     path = tmp_path / "device.pem"
     path.write_bytes(files["cert.pem"] + files["key.pem"])
     return Key(path)

@@ -54,7 +54,7 @@ class Ground:
 
     def key(self, name: str, **told: Any) -> Key:
         issued = devices.add(self.site, name, **told)
-        files = pem_files(issued.key, issued.certificate, issued.server_ca)
+        files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.folder / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
         return Key(path, issued.fingerprint)
@@ -497,6 +497,7 @@ def test_a_visitor_is_who_the_store_says_now(ground: Ground) -> None:
         True,
         True,
     )
+    site = replace(site, insist=True)  # it is the only owner
     devices.set_role(site, "Ada's laptop", "admin")
     found = visitor(site, der)
     assert found is not None

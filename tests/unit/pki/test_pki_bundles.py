@@ -93,9 +93,9 @@ def test_weak_password_and_foreign_key_are_refused(key: Key, cert: x509.Certific
 
 def test_pem_files(server_ca: Authority, key: Key, cert: x509.Certificate) -> None:
     """A script gets key.pem, cert.pem and server-ca.pem; what is not there gets no file."""
-    files = pem_files(key, cert, server_ca.certificate)
+    files = pem_files(key, cert, [server_ca.certificate])
     assert set(files) == {"key.pem", "cert.pem", "server-ca.pem"}
     assert load_private_key(files["key.pem"]).public_key() == cert.public_key()
     assert load_certificates(files["cert.pem"]) == [cert]
     assert load_certificates(files["server-ca.pem"]) == [server_ca.certificate]
-    assert set(pem_files(None, cert, None)) == {"cert.pem"}
+    assert set(pem_files(None, cert, ())) == {"cert.pem"}

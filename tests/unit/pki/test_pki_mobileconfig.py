@@ -56,7 +56,7 @@ def made(key: Key, cert: x509.Certificate, signer: ServerPair, **changed: Any) -
     p12 = pkcs12(key, cert, [], "phone", PASSWORD)
     arguments: dict[str, Any] = {
         "p12": p12, "password": PASSWORD, "certificate": cert, "device_id": DEVICE, "device": "Bart's phone",
-        "site_id": SITE, "site": "pi.local", "server_ca": None, "signer": signer, **changed,
+        "site_id": SITE, "site": "pi.local", "server_cas": (), "signer": signer, **changed,
     }  # fmt: skip
     return content(identity_profile(**arguments))
 
@@ -65,7 +65,7 @@ def test_identity_and_root_are_inside(
     key: Key, cert: x509.Certificate, signer: ServerPair, server_ca: Authority
 ) -> None:
     """The .p12 opens with the password beside it, the root is the server CA, and the person may remove it all."""
-    profile = made(key, cert, signer, server_ca=server_ca.certificate)
+    profile = made(key, cert, signer, server_cas=[server_ca.certificate])
     identity, root = profile["PayloadContent"]
     assert identity["PayloadType"] == "com.apple.security.pkcs12"
     opened = load_pkcs12(identity["PayloadContent"], identity["Password"].encode())
@@ -104,7 +104,7 @@ def test_the_root_alone_replaces_no_identity(
     key: Key, cert: x509.Certificate, signer: ServerPair, server_ca: Authority
 ) -> None:
     """Its profile has an identifier of its own, and nobody's key in it."""
-    root = content(root_profile(server_ca=server_ca.certificate, site_id=SITE, site="pi.local", signer=signer))
+    root = content(root_profile(server_cas=[server_ca.certificate], site_id=SITE, site="pi.local", signer=signer))
     assert root["PayloadIdentifier"] != made(key, cert, signer)["PayloadIdentifier"]
     assert [one["PayloadType"] for one in root["PayloadContent"]] == ["com.apple.security.root"]
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from redlatch.errors import EngineError
 
 OLDEST: Final = (2, 6)  # Debian 12's; what is asked of it was tried with 2.6, 2.8 and 3.0
-_PLACES: Final = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"  # not on every user's PATH
+PLACES: Final = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"  # not on every user's PATH
 _HINT: Final = "install it from your distribution: sudo apt-get install haproxy"
 _VERSION: Final = re.compile(r"^HA-?Proxy version (([0-9]{1,3})\.([0-9]{1,3})[0-9A-Za-z.+~-]*)", re.ASCII)
 
@@ -32,10 +33,10 @@ class Program:
         return re.split(r"[-+~]", self.name)[0]
 
 
-def find(path: Path | None = None) -> Program:
+def find(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Program:
     """The HAProxy at `path`, or the one that is installed. EngineError: there is none, or it is too old."""
     if path is None:
-        found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:{_PLACES}")
+        found = shutil.which("haproxy", path=f"{environ.get('PATH', '')}:{PLACES}")
         if found is None:
             raise EngineError("there is no haproxy on this machine", hint=_HINT)
         path = Path(found)

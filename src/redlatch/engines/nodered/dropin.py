@@ -182,7 +182,7 @@ def systemd_runs() -> bool:
     return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
 
 
-def _systemctl(*arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+def systemctl(*arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             ["systemctl", "--no-ask-password", *arguments],
@@ -199,7 +199,7 @@ def _systemctl(*arguments: str, timeout: float = 150) -> subprocess.CompletedPro
 def reload_systemd() -> None:
     """Makes systemd read unit files again, where it runs."""
     if systemd_runs() and os.geteuid() == 0:
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def unit_state(unit: str) -> UnitState | None:
     """The unit's state, or None where systemd does not run."""
     if not systemd_runs():
         return None
-    shown = _systemctl("show", unit, "--property=ActiveState,ExecMainStatus,MainPID").stdout
+    shown = systemctl("show", unit, "--property=ActiveState,ExecMainStatus,MainPID").stdout
     values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     status, pid = values.get("ExecMainStatus", ""), values.get("MainPID", "0")
     return UnitState(
@@ -230,7 +230,7 @@ def try_restart(unit: str) -> bool:
     state = unit_state(unit) if os.geteuid() == 0 else None
     if state is None or state.active not in ("active", "activating"):
         return False
-    run = _systemctl("restart", unit)
+    run = systemctl("restart", unit)
     if run.returncode != 0:
         raise EngineError(f"{unit} did not restart", hint=f"look at: journalctl -u {unit} -n 50")
     return True
@@ -260,7 +260,7 @@ def restart(nodered: NodeRed) -> Restart:
     command = restart_command(nodered)
     if not nodered.unit or not systemd_runs() or os.geteuid() != 0:
         return Restart(False, command, "" if nodered.unit else "no systemd unit runs this Node-RED")
-    run = _systemctl("restart", nodered.unit)
+    run = systemctl("restart", nodered.unit)
     if run.returncode != 0:
         raise EngineError(
             f"{nodered.unit} did not restart: {run.stderr.strip() or run.stdout.strip()}",

@@ -58,20 +58,27 @@ def parse(data: bytes) -> list[Node]:
 
 
 def _read_flow_file(user_dir: str, flow_file: str | None, arguments: list[str]) -> bytes:
+    for name in flow_files(user_dir, flow_file, arguments):
+        try:
+            return read_regular(name, _MAX_BYTES)
+        except OSError:
+            continue
+    return b""
+
+
+def flow_files(user_dir: str, flow_file: str | None, arguments: Sequence[str]) -> list[Path]:
+    """Where the flows may lie, the likeliest first; runs as their user, who alone may look. `arguments` are the
+    files that the command line names.
+    """
     base = Path(user_dir)
-    candidates = [
+    names = [
         *arguments,
         *([flow_file] if flow_file else []),
         *_project_file(base),
         "flows.json",
         f"flows_{socket.gethostname()}.json",
     ]
-    for name in candidates:
-        try:
-            return read_regular(base / name, _MAX_BYTES)
-        except OSError:
-            continue
-    return b""
+    return [base / name for name in names]
 
 
 def _project_file(base: Path) -> list[str]:

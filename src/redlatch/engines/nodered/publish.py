@@ -82,14 +82,14 @@ def _owner(settings: Settings, group: int | None) -> Owner | None:
     return Owner(own.uid, group) if own is not None and group is not None else None
 
 
-def _modes(settings: Settings) -> tuple[int, int]:
+def modes(settings: Settings) -> tuple[int, int]:
     """(folders, files): redlatch's for Node-RED's group to read, or the one person's own."""
     return (0o2750, 0o640) if settings.system else (0o700, 0o600)
 
 
 def prepare(settings: Settings, user: User) -> None:
     """Makes `published` (for that user's group to read) and `spool` (that user's to write, redlatch's to read)."""
-    folder_mode, _ = _modes(settings)
+    folder_mode, _ = modes(settings)
     own = own_user(settings)
     make_dir(settings.published, mode=folder_mode, owner=_owner(settings, user.gid))
     make_dir(_parts(settings), mode=folder_mode, owner=_owner(settings, user.gid))
@@ -104,7 +104,7 @@ def bring(settings: Settings, uid: int, group: int) -> int:
     own = own_user(settings)
     if own is None or os.geteuid() != 0:
         return 0
-    folders, files = _modes(settings)
+    folders, files = modes(settings)
     changed = 0
     for folder, owner, whose in (
         (settings.published, Owner(own.uid, group), (0, own.uid)),
@@ -119,7 +119,7 @@ def publish_guard(settings: Settings, group: int | None) -> str:
     """Publishes the guard's code and returns its hash. `group`: the gid of Node-RED's user; None without root."""
     files = guard_files()
     name = f"guard-{guard_hash(files)}"
-    folder_mode, file_mode = _modes(settings)
+    folder_mode, file_mode = modes(settings)
     owner = _owner(settings, group)
     make_dir(settings.published, mode=folder_mode, owner=owner)
     before = _current(settings)
@@ -190,7 +190,7 @@ def _same(path: Path, content: bytes, mode: int, owner: Owner | None) -> bool:
 
 def publish_file(settings: Settings, name: str, content: bytes, group: int | None) -> bool:
     """Replaces one published file; False when it was the same already. Raises FileProblem (disk full, rights)."""
-    _, mode = _modes(settings)
+    _, mode = modes(settings)
     owner = _owner(settings, group)
     path = settings.published / name
     if _same(path, content, mode, owner):
@@ -215,7 +215,7 @@ def publish_snapshot(settings: Settings, head: bytes, files: Mapping[str, bytes]
     `files` (digest -> content) are those parts that may be missing or garbled. They are durable before the head is
     replaced: whoever reads sees the old snapshot or the new one, each whole. Raises FileProblem.
     """
-    folder_mode, mode = _modes(settings)
+    folder_mode, mode = modes(settings)
     owner = _owner(settings, group)
     folder = _parts(settings)
     make_dir(folder, mode=folder_mode, owner=owner)
@@ -270,7 +270,7 @@ def snapshot_version(settings: Settings) -> int | None:
 
 def publish_sidebar(settings: Settings, content: bytes, group: int | None) -> bool:
     """sidebar.json: what the editor's sidebar lists, which decides nothing. False when it was the same already."""
-    _, mode = _modes(settings)
+    _, mode = modes(settings)
     owner = _owner(settings, group)
     path = settings.published / "sidebar.json"
     if _same(path, content, mode, owner):

@@ -226,8 +226,10 @@ def _fragment(name: str, dirs: tuple[Path, ...]) -> Path | None:
     return None
 
 
-def load_unit(name: str, unit_dirs: Iterable[Path] = UNIT_DIRS) -> Unit | None:
-    """The unit of that name as systemd would load it; None when there is none, or it is masked."""
+def load_unit(name: str, unit_dirs: Iterable[Path] = UNIT_DIRS, *, locked: bool = False) -> Unit | None:
+    """The unit of that name as systemd would load it, without redlatch's own drop-in, or `locked`: with it;
+    None when there is none, or it is masked.
+    """
     dirs = tuple(unit_dirs)
     fragment = _fragment(name, dirs)
     text = _read(fragment) if fragment else None
@@ -243,7 +245,7 @@ def load_unit(name: str, unit_dirs: Iterable[Path] = UNIT_DIRS) -> Unit | None:
                 continue
             dropins.update((path.name, path) for path in entries)
     ordered = tuple(dropins[key] for key in sorted(dropins))
-    texts = [text, *(_read(path) or "" for path in ordered if path.name != OWN_DROPIN)]
+    texts = [text, *(_read(path) or "" for path in ordered if locked or path.name != OWN_DROPIN)]
     return Unit(name, fragment, ordered, read_settings(texts))
 
 

@@ -364,5 +364,22 @@ def may_reach(user: User, path: Path) -> bool:
     return bool(call_as(user, _readable, str(path)))
 
 
+def reachable(user: User, paths: Sequence[Path]) -> list[str]:
+    """Those of `paths` that `user` may read or write, tried as that user."""
+    found: list[str] = call_as(user, _touchable, [str(path) for path in paths])
+    return found
+
+
 def _readable(path: str) -> bool:
     return os.access(path, os.R_OK)
+
+
+def _touchable(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if os.access(path, os.R_OK) or os.access(path, os.W_OK)]
+
+
+def sudo_can_be_tried() -> bool:
+    """Whether a program of this process may gain rights: under systemd's NoNewPrivileges= sudo always fails."""
+    with contextlib.suppress(OSError):
+        return "NoNewPrivs:\t1" not in Path("/proc/self/status").read_text("ascii", "replace")
+    return True

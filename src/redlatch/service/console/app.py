@@ -7,6 +7,7 @@ import contextlib
 import functools
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from redlatch.errors import (
     RedlatchError,
     UsageError,
 )
+from redlatch.operations import trials
 from redlatch.service import log as service_log
 from redlatch.service.console import (
     access,
@@ -38,6 +40,7 @@ from redlatch.service.console import (
     rules,
     tokens,
     views,
+    weighing,
 )
 from redlatch.service.console.access import Need
 from redlatch.service.console.asking import Ask, Begin, Fields, Outcome, Page, Way, unforeseen
@@ -58,6 +61,7 @@ WAYS: tuple[Way, ...] = (
     *reach.WAYS,
     *networks.WAYS,
     *roles.WAYS,
+    *weighing.WAYS,
     *log.WAYS,
     *audit.WAYS,
 )
@@ -139,8 +143,12 @@ class _Console:
         return self._renew
 
     def _who(self, request: Request) -> Visitor | None:
-        tls = request.scope.get("extensions", {}).get("tls", {})
-        return visitor(self._context.site, tls.get("certificate"))
+        told = request.scope.get("extensions", {})
+        found = visitor(self._context.site, told.get("tls", {}).get("certificate"))
+        if found is None:
+            return None
+        connected = told.get("redlatch.connection", {}).get("since", 0.0)
+        return replace(found, address=request.client.host if request.client else "", connected=connected)
 
     def _find(self, scope: Any) -> tuple[Way | None, dict[str, str]]:
         for route, way in self._routes:
@@ -204,8 +212,13 @@ class _Console:
         return RedirectResponse(f"/changes/{change.id}", 303)
 
     def _operate(self, begin: Begin, request: Request, site: Site) -> Outcome:
+        site = replace(site, insist=begin.insist)
+        if begin.trial is not None:
+            asked = trials.Asked(begin.trial, begin.title, "console", self._context.watch_trial)
+            site = replace(site, trial=asked)
         try:
-            return begin.operation(site)
+            outcome = begin.operation(site)
+            return outcome if begin.trial is None else replace(outcome, trial=trials.show(site))
         except RedlatchError:
             raise
         except Exception as error:

@@ -10,10 +10,11 @@ from urllib.parse import parse_qs
 from redlatch.errors import InvalidInput, NotFound, RedlatchError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from redlatch.operations.publishing import Force
     from redlatch.operations.site import Site
+    from redlatch.operations.trials import Trial
     from redlatch.service.console.memory import Memory
     from redlatch.service.context import Context
     from redlatch.service.visitor import Visitor
@@ -100,20 +101,27 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a change did, in a sentence, what to know about it, and how far it got (None: nothing enforces it)."""
+    """What a change did, in a sentence, what to know about it, how far it got (None: nothing enforces it), and the
+    trial that it is on.
+    """
 
     sentence: str
     force: Force | None
     notes: Sequence[str] = ()
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """A change to begin. `title` says what it does; `back` is (address, words) of where to go afterwards."""
+    """A change to begin. `title` says what it does; `back` is (address, words) of where to go afterwards.
+    `insist`: although it locks somebody out; `trial`: so long, unless it is kept.
+    """
 
     title: str
     operation: Callable[[Site], Outcome]
     back: tuple[str, str]
+    insist: bool = False
+    trial: timedelta | None = None
 
 
 Answer = Page | Begin

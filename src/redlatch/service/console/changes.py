@@ -40,6 +40,7 @@ def page(change: Change, back: tuple[str, str]) -> Page:
         "back": back,
         "sentence": getattr(change.result, "sentence", ""),
         "notes": getattr(change.result, "notes", ()),
+        "trial": getattr(change.result, "trial", None),
         "steps": [
             (name.replace("-", " "), "done" if number <= reached else "" if done else "waiting")
             for number, name in enumerate(_STEPS)

@@ -11,7 +11,7 @@ from redlatch.errors import InvalidInput, NotFound
 from redlatch.operations import devices, handing, roles
 from redlatch.pki import names as pki_names
 from redlatch.policy.model import ROLES
-from redlatch.service.console import words
+from redlatch.service.console import weighing, words
 from redlatch.service.console.asking import Ask, Begin, Outcome, Page, Way
 
 if TYPE_CHECKING:
@@ -139,26 +139,29 @@ def _back(one: Device) -> tuple[str, str]:
 
 def revoke_form(ask: Ask) -> Page:
     one = _found(ask)
+    would = weighing.look(ask, lambda site: devices.revoke(site, uuid.UUID(one.id)), triable=False)
+    return _revoke_form(ask, one, would)
+
+
+def _revoke_form(ask: Ask, one: Device, would: dict[str, Any], status: int = 200) -> Page:
     open_now = len(ask.context.watch.connections(one.id))
     own = one.id == ask.visitor.device.id
-    return Page("device_revoke.html", {"device": one, "connections": open_now, "own": own})
+    return Page("device_revoke.html", {"device": one, "connections": open_now, "own": own, **would}, status)
 
 
-def revoke(ask: Ask) -> Begin:
-    """Shuts a device out, at once. Your own only when you say so."""
+def revoke(ask: Ask) -> Page | Begin:
+    """Shuts a device out, at once. Your own, or the last owner's, only when you insist."""
     one, reason = _found(ask), ask.form.get("reason")[:300] or None
-    if one.id == ask.visitor.device.id and not ask.form.has("own"):
-        raise InvalidInput(
-            "this is the device that you are using now: revoked, it does not come in here again",
-            hint="go back and tick the box, if you have another owner's device",
-        )
+    would = weighing.refused(ask, lambda site: devices.revoke(site, uuid.UUID(one.id)), triable=False)
+    if would is not None:
+        return _revoke_form(ask, one, would, 409)
 
     def operation(site: Site) -> Outcome:
         changed = devices.revoke(site, uuid.UUID(one.id), reason=reason)
         many = "1 certificate" if changed.certificates == 1 else f"{changed.certificates} certificates"
         return Outcome(f"{changed.device.name} is revoked, with {many}", changed.force)
 
-    return Begin(f"Revoke {one.name}", operation, _back(one))
+    return weighing.begin(ask, f"Revoke {one.name}", operation, _back(one), triable=False)
 
 
 def rename_form(ask: Ask) -> Page:
@@ -176,27 +179,32 @@ def rename(ask: Ask) -> Begin:
 
 
 def role_form(ask: Ask) -> Page:
-    one = _found(ask)
-    own = one.id == ask.visitor.device.id
-    return Page("device_role.html", {"device": one, "roles": role_choices(ask), "own": own})
+    """The form; asked about a role (by GET, which changes nothing) it says what that would do."""
+    one, new = _found(ask), ask.query.get("role") if ask.query.has("look") else ""
+    would: dict[str, Any] = {"weighed": None, **weighing.choices()}
+    if new:
+        would = weighing.look(ask, lambda site: devices.set_role(site, uuid.UUID(one.id), new))
+    return _role_form(ask, one, new or one.role, would)
 
 
-def role(ask: Ask) -> Begin:
+def _role_form(ask: Ask, one: Device, chosen: str, would: dict[str, Any], status: int = 200) -> Page:
+    data = {"device": one, "roles": role_choices(ask), "chosen": chosen, **would}
+    return Page("device_role.html", data, status)
+
+
+def role(ask: Ask) -> Page | Begin:
+    """Gives a device another role. What locks somebody out is shown first, and wants its box ticked."""
     one, new = _found(ask), ask.form.get("role")
-    with ask.site.store.read() as view:
-        base = roles.base_of(view, new)
-    if one.id == ask.visitor.device.id and base != "owner" and not ask.form.has("own"):
-        raise InvalidInput(
-            "this is the device that you are using now: without the role owner, it changes nothing here any more",
-            hint="go back and tick the box, if you have another owner's device",
-        )
+    would = weighing.refused(ask, lambda site: devices.set_role(site, uuid.UUID(one.id), new))
+    if would is not None:
+        return _role_form(ask, one, new, would, 409)
 
     def operation(site: Site) -> Outcome:
         changed = devices.set_role(site, uuid.UUID(one.id), new)
         sentence = f"{changed.device.name} has the role {new}: {roles.described(site, new)}"
         return Outcome(sentence, changed.force)
 
-    return Begin(f"Give {one.name} the role {new}", operation, _back(one))
+    return weighing.begin(ask, f"Give {one.name} the role {new}", operation, _back(one))
 
 
 def role_choices(ask: Ask) -> list[tuple[str, str]]:

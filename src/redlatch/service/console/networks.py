@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redlatch import bootstrap
 from redlatch.errors import UsageError
 from redlatch.operations import networks, traffic
+from redlatch.service.console import weighing
 from redlatch.service.console.asking import Ask, Begin, Outcome, Page, Way
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def show(ask: Ask) -> Page:
 
 
 def add_form(ask: Ask) -> Page:
-    return Page("network_add.html", {"name": ask.query.get("name")})
+    return Page("network_add.html", {"name": ask.query.get("name"), "weighed": None, **weighing.choices()})
 
 
 def add(ask: Ask) -> Begin:
@@ -44,17 +45,25 @@ def add(ask: Ask) -> Begin:
         sentence = f"{many} added: {name} has {changed.network.count:,}"
         return Outcome(sentence, changed.force, (*changed.notes, *changed.network.cautions))
 
-    return Begin(f"Add to the network {name[:40]}", operation, ("/networks", "all networks"))
+    return weighing.begin(ask, f"Add to the network {name[:40]}", operation, ("/networks", "all networks"))
 
 
 def remove_form(ask: Ask) -> Page:
     """Removes one entry (entry=...), or the whole network."""
-    (one,) = networks.list_networks(ask.site, ask.values["network"])
-    return Page("network_remove.html", {"network": one, "entry": ask.query.get("entry")})
+    name, entry = ask.values["network"], ask.query.get("entry")
+    (one,) = networks.list_networks(ask.site, name)
+    would: dict[str, Any] = {"weighed": None, **weighing.choices()}
+    if one.own and (entry or not one.rules):
+        would = weighing.look(ask, lambda site: networks.remove(site, name, [entry] if entry else ()))
+    return Page("network_remove.html", {"network": one, "entry": entry, **would})
 
 
-def remove(ask: Ask) -> Begin:
+def remove(ask: Ask) -> Page | Begin:
     name, entry = ask.values["network"], ask.form.get("entry")
+    would = weighing.refused(ask, lambda site: networks.remove(site, name, [entry] if entry else ()))
+    if would is not None:
+        (one,) = networks.list_networks(ask.site, name)
+        return Page("network_remove.html", {"network": one, "entry": entry, **would}, 409)
 
     def operation(site: Site) -> Outcome:
         changed = networks.remove(site, name, [entry] if entry else ())
@@ -65,7 +74,7 @@ def remove(ask: Ask) -> Begin:
         return Outcome(sentence, changed.force, changed.notes)
 
     title = f"Remove {entry[:60]} from {name}" if entry else f"Remove the network {name}"
-    return Begin(title, operation, ("/networks", "all networks"))
+    return weighing.begin(ask, title, operation, ("/networks", "all networks"))
 
 
 WAYS = (

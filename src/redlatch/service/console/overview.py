@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
+from redlatch.checks import report as reports
 from redlatch.operations import links
 from redlatch.service.console import chart, words
 from redlatch.service.console.asking import Ask, Page, Way
 
 if TYPE_CHECKING:
+    from redlatch.checks.report import Kept, Line
     from redlatch.operations.status import Known
 
 _FEW = 8
+#: After that a report says little about today; the timer looks every six hours.
+OLD: Final = timedelta(days=2)
+_SIGNS: Final = {"open": "bad", "broken": "bad", "weak": "warn", "note": "off"}
 STRANGERS = {
     "strict": "get nothing",
     "explain": "get a page that says why",
@@ -54,7 +61,33 @@ def overview(ask: Ask) -> Page:
 def health(ask: Ask) -> Page:
     """All that is not as it should be, with its remedy."""
     known = ask.memory.health(ask.context.site)
-    return Page("health.html", {"known": known, "verdict": verdict(known), "strangers": STRANGERS[known.mode]})
+    return Page(
+        "health.html",
+        {
+            "known": known,
+            "verdict": verdict(known),
+            "strangers": STRANGERS[known.mode],
+            "last": last_check(ask),
+        },
+    )
+
+
+def last_check(ask: Ask) -> Last:
+    """What `redlatch check` found, which root ran: this service may not look at most of it."""
+    kept = reports.load(ask.site.settings)
+    old = kept is not None and abs(ask.site.clock() - kept.at) > OLD
+    return Last(kept, old, [(one, _SIGNS.get(one.severity, "warn")) for one in kept.findings] if kept else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last report, None where there is none; whether it is too old to go by; its findings, each with its
+    sign.
+    """
+
+    kept: Kept | None
+    old: bool
+    findings: list[tuple[Line, str]]
 
 
 def verdict(known: Known) -> tuple[str, str, str]:

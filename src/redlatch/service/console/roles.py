@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from redlatch.errors import NotFound
 from redlatch.operations import roles
 from redlatch.policy.model import ROLES
+from redlatch.service.console import weighing
 from redlatch.service.console.asking import Ask, Begin, Outcome, Page, Way
 from redlatch.service.console.devices import role_choices
 
@@ -21,7 +22,7 @@ def show_all(ask: Ask) -> Page:
 
 
 def add_form(ask: Ask) -> Page:
-    return Page("role_add.html", {"roles": role_choices(ask)})
+    return Page("role_add.html", {"roles": role_choices(ask), "weighed": None, **weighing.choices()})
 
 
 def add(ask: Ask) -> Begin:
@@ -31,7 +32,7 @@ def add(ask: Ask) -> Begin:
         changed = roles.add(site, name, like=like)
         return Outcome(f"the role {name} is like {changed.role.base}", changed.force)
 
-    return Begin(f"Add the role {name[:40]}", operation, _BACK)
+    return weighing.begin(ask, f"Add the role {name[:40]}", operation, _BACK)
 
 
 def remove_form(ask: Ask) -> Page:
@@ -39,7 +40,7 @@ def remove_form(ask: Ask) -> Page:
     found = next((one for one in roles.list_roles(ask.site) if one.name == name and one.own), None)
     if found is None:
         raise NotFound(f"there is no role {name[:40]!r} of your own", hint="the list of roles shows all of them")
-    return Page("role_remove.html", {"role": found})
+    return Page("role_remove.html", {"role": found, "weighed": None, **weighing.choices()})
 
 
 def remove(ask: Ask) -> Begin:
@@ -48,7 +49,7 @@ def remove(ask: Ask) -> Begin:
     def operation(site: Site) -> Outcome:
         return Outcome(f"the role {name} is gone", roles.remove(site, name).force)
 
-    return Begin(f"Remove the role {name[:40]}", operation, _BACK)
+    return weighing.begin(ask, f"Remove the role {name[:40]}", operation, _BACK)
 
 
 WAYS = (

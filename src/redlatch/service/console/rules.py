@@ -8,6 +8,7 @@ from redlatch.errors import Conflict, InvalidInput
 from redlatch.operations import rules
 from redlatch.policy.builtin import BUILTIN
 from redlatch.policy.model import AREAS, METHODS, ROLES
+from redlatch.service.console import weighing
 from redlatch.service.console.asking import Ask, Begin, Fields, Outcome, Page, Way
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def _form(ask: Ask, said: dict[str, Any], **more: Any) -> Page:
         "change": None,
         "forced": False,
         "fields": _fields(said),
+        "weighed": None,
+        "lengths": (),
     }
     return Page("rule_new.html", data | more, 200 if more.get("error") is None else 409)
 
@@ -56,8 +59,11 @@ def _looked(ask: Ask, said: dict[str, Any]) -> Page:
             change = rules.add(ask.site, _wanted(said), dry_run=True, force=True)
         except Conflict:
             return _form(ask, said, error=error)
-        return _form(ask, said, error=error, change=change, forced=True)
-    return _form(ask, said, change=change)
+        would = weighing.look(ask, lambda site: rules.add(site, _wanted(said), force=True))
+        return _form(ask, said, error=error, change=change, forced=True, **would)
+    if not change.changed:
+        return _form(ask, said, change=change)
+    return _form(ask, said, change=change, **weighing.look(ask, lambda site: rules.add(site, _wanted(said))))
 
 
 def add(ask: Ask) -> Page | Begin:
@@ -74,24 +80,29 @@ def add(ask: Ask) -> Page | Begin:
         sentence = done.shown.sentence if done.shown is not None else ""
         return Outcome(f"added: {sentence}", done.force, done.remarks)
 
-    return Begin("Add a rule", operation, _BACK)
+    return weighing.begin(ask, "Add a rule", operation, _BACK)
 
 
 def remove_form(ask: Ask) -> Page:
-    change = rules.remove(ask.site, ask.number("rule"), dry_run=True)
-    return Page("rule_remove.html", {"change": change})
-
-
-def remove(ask: Ask) -> Begin:
     number = ask.number("rule")
-    _agreed(ask, rules.remove(ask.site, number, dry_run=True))
+    change = rules.remove(ask.site, number, dry_run=True)
+    would = weighing.look(ask, lambda site: rules.remove(site, number))
+    return Page("rule_remove.html", {"change": change, **would})
+
+
+def remove(ask: Ask) -> Page | Begin:
+    number = ask.number("rule")
+    change = rules.remove(ask.site, number, dry_run=True)
+    would = weighing.refused(ask, lambda site: rules.remove(site, number))
+    if would is not None:
+        return Page("rule_remove.html", {"change": change, **would}, 409)
 
     def operation(site: Site) -> Outcome:
         done = rules.remove(site, number)
         sentence = done.shown.sentence if done.shown is not None else ""
         return Outcome(f"removed: {sentence}", done.force, done.remarks)
 
-    return Begin(f"Remove rule {number}", operation, _BACK)
+    return weighing.begin(ask, f"Remove rule {number}", operation, _BACK)
 
 
 def port_form(ask: Ask) -> Page:
@@ -100,7 +111,10 @@ def port_form(ask: Ask) -> Page:
     change, wanted = None, ask.query.get("port")
     if ask.query.has("look"):
         change = rules.set_open_port(ask.site, _port(wanted), dry_run=True)
-    return Page("rule_port.html", {"open_port": present, "change": change, "wanted": wanted})
+    would: dict[str, Any] = {"weighed": None, "lengths": ()}
+    if change is not None and change.changed:
+        would = weighing.look(ask, lambda site: rules.set_open_port(site, _port(wanted)))
+    return Page("rule_port.html", {"open_port": present, "change": change, "wanted": wanted, **would})
 
 
 def port(ask: Ask) -> Begin:
@@ -114,7 +128,8 @@ def port(ask: Ask) -> Begin:
         done = rules.set_open_port(site, wanted)
         return Outcome("the open port is closed" if wanted is None else f"port {wanted} is open", done.force)
 
-    return Begin("Close the open port" if wanted is None else f"Open port {wanted}", operation, _BACK)
+    title = "Close the open port" if wanted is None else f"Open port {wanted}"
+    return weighing.begin(ask, title, operation, _BACK)
 
 
 def _agreed(ask: Ask, change: Change) -> None:

@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 from starlette.responses import HTMLResponse, Response
 
+from redlatch.operations import trials
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -63,6 +65,7 @@ def response(page: Page, visitor: Visitor, context: Context, path: str) -> Respo
             here=_here(path),
             now=now,
             zone=now.astimezone().tzname(),
+            on_trial=trials.show(context.site),
             versions={name: one.version for name, one in _files().items()},
         )
     )

@@ -131,9 +131,9 @@ def files(
 
     `site_id` is the site's UUID, `site` the host that a profile shows, `signer` the pair that signs it.
     """
-    ca, name = issued.server_ca, slug(issued.device.name)
+    roots, name = issued.server_cas, slug(issued.device.name)
     if issued.key is None or kind in ("pem", "csr"):
-        return bundles.pem_files(issued.key, issued.certificate, ca), ""
+        return bundles.pem_files(issued.key, issued.certificate, roots), ""
     password = bundles.generate_password()
     if kind == "mobileconfig":
         # The root has a payload of its own: in the .p12 iOS would install it and not offer to trust it.
@@ -146,17 +146,16 @@ def files(
             device=issued.device.name,
             site_id=site_id,
             site=site,
-            server_ca=ca,
+            server_cas=roots,
             signer=signer,
         )
         return {f"{name}.mobileconfig": profile}, ""
-    trusted = [] if ca is None else [ca]
     modern = kind == "p12-modern"
-    p12 = bundles.pkcs12(issued.key, issued.certificate, trusted, issued.device.name, password, modern=modern)
+    p12 = bundles.pkcs12(issued.key, issued.certificate, roots, issued.device.name, password, modern=modern)
     made = {f"{name}.p12": p12}
-    if ca is not None:
+    for number, root in enumerate(roots, 1):
         # As a file of its own in DER, which every phone takes; inside the .p12 it is not trusted everywhere.
-        made["server-ca.crt"] = der(ca)
+        made["server-ca.crt" if number == 1 else f"server-ca-{number}.crt"] = der(root)
     return made, password
 
 
@@ -187,10 +186,8 @@ def answer(
 
 
 def text(issued: Issued) -> bytes:
-    """The PEM that a program gets: its certificate, then the server's CA where it needs one."""
-    return certificate_pem(issued.certificate) + (
-        b"" if issued.server_ca is None else certificate_pem(issued.server_ca)
-    )
+    """The PEM that a program gets: its certificate, then the server's roots where it needs them."""
+    return b"".join(map(certificate_pem, (issued.certificate, *issued.server_cas)))
 
 
 def der(certificate: Any) -> bytes:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from redlatch.enrolment import Refusal
 from redlatch.errors import Busy, Conflict, InvalidInput, RedlatchError
-from redlatch.operations import links, roles
+from redlatch.operations import authorities, links, roles
 from redlatch.operations.site import Config, Site, authority
 from redlatch.pki import mobileconfig
 from redlatch.pki.certificates import ServerPair, server_pair
@@ -156,6 +156,7 @@ def invitations(
                 ("POST", "/arrived"): has_arrived(desk),
                 ("GET", "/profile/{ticket}"): fetched(desk),
                 ("GET", "/root.crt"): root,
+                ("GET", "/root-2.crt"): root,
                 ("GET", "/root.mobileconfig"): root,
             }
         )
@@ -168,7 +169,7 @@ def offer(desk: Desk, host: str, device: str, role: str) -> dict[str, Any]:
         config = Config.of(view.site().config)
         base = roles.base_of(view, role)
     needed = config.server_files is None
-    root = authority(desk.site, "server", signing=False).certificate if needed else None
+    root = authority(desk.site, "server", signing=False).root if needed else None
     return {
         "device": device,
         "role": role,
@@ -360,15 +361,18 @@ def _is_address(name: str) -> bool:
 
 def _root(desk: Desk, path: str) -> Response:
     with desk.site.store.read() as view:
-        row = view.site()
+        row, roots = view.site(), authorities.roots(view)
     config = Config.of(row.config)
     if config.server_files is not None:
         raise Refused(404, "not-needed", "no device needs this server's root: its certificate is a public one")
-    ca = authority(desk.site, "server", signing=False).certificate
+    if path == "/root-2.crt":
+        if len(roots) < 2:
+            raise Refused(404, "not-needed", "this server has one root only")
+        return _file("server-ca-2.crt", answers.der(roots[1]), answers.type_of("server-ca-2.crt"))
     if path.endswith(".crt"):
-        return _file("server-ca.crt", answers.der(ca), answers.type_of("server-ca.crt"))
+        return _file("server-ca.crt", answers.der(roots[0]), answers.type_of("server-ca.crt"))
     profile = mobileconfig.root_profile(
-        server_ca=ca, site_id=row.uuid, site=_site_host(config), signer=desk.signer()
+        server_cas=roots, site_id=row.uuid, site=_site_host(config), signer=desk.signer()
     )
     return _file("server-ca.mobileconfig", profile, mobileconfig.MEDIA_TYPE)
 

@@ -217,7 +217,9 @@
       const secret = key.password();
       const bytes = await key.pkcs12({ keys: made.keys, certificate, trusted, name: body.device, secret });
       const out = [{ name: `${slug(body.device)}.p12`, type: "application/x-pkcs12", bytes }];
-      if (root) out.push({ name: "server-ca.crt", type: "application/x-x509-ca-cert", bytes: trusted[0] });
+      trusted.forEach((bytes, number) => {
+        out.push({ name: number ? `server-ca-${number + 1}.crt` : "server-ca.crt", type: "application/x-x509-ca-cert", bytes });
+      });
       return { files: out, secret };
     }
     const plain = key.pem("PRIVATE KEY", await key.privateKey(made.keys));

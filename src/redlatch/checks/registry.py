@@ -1,0 +1,37 @@
+"""All checks there are, those of the outside last: they take longest."""
+
+from __future__ import annotations
+
+from redlatch.checks import (
+    certificates,
+    clock,
+    enforcement,
+    files,
+    keys,
+    names,
+    nodered,
+    outside,
+    ports,
+    service,
+    store,
+    versions,
+)
+from redlatch.checks.model import Check
+
+CHECKS: tuple[Check, ...] = (
+    *store.CHECKS,
+    *files.CHECKS,
+    *keys.CHECKS,
+    *clock.CHECKS,
+    *certificates.CHECKS,
+    *enforcement.CHECKS,
+    *service.CHECKS,
+    *nodered.CHECKS,
+    *ports.CHECKS,
+    *versions.CHECKS,
+    *names.CHECKS,
+    *outside.CHECKS,
+)
+BY_CODE = {check.code: check for check in CHECKS}
+#: Codes of those that knock at the door: that takes a while, and is in the audit trail.
+OUTSIDE = frozenset({"outside-open", "outside-shut"})

@@ -1,0 +1,174 @@
+"""Every operation that changes something, and a site that has something of everything to change.
+
+A new operation is one line of OPERATIONS. It is done by a forked child, on a copy of its base, and closes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from tests.integration.operations.conftest import fill
+from tests.integration.operations.gateways import Both
+from tests.support.enrolling import make_csr
+
+from redlatch import bootstrap
+from redlatch.operations import (
+    devices,
+    exchange,
+    gateway,
+    links,
+    networks,
+    notices,
+    origins,
+    roles,
+    rules,
+    server,
+    service,
+    setup,
+)
+
+PEER: Final = "192.168.1.20"
+LONG: Final = 20_000
+MANY: Final = 300  # devices: enough for a snapshot of several parts
+
+
+def nobody(_: Any) -> dict[str, Any]:
+    """A resolver that is never asked."""
+    return {}
+
+
+class Place(Both):
+    """A home that can be put back as it was: nothing yet ("fresh"), a locked Node-RED ("locked"), that with many
+    devices ("many"), or that with a gateway, devices, rules, networks, links and all ("lived").
+    """
+
+    def __init__(self, root: Path, base: str) -> None:
+        super().__init__(root, locked=False)
+        self.before = root.with_name(f"{root.name}-before")
+        self.token, self.number, self.other = "", 0, 0
+        if base != "fresh":
+            self.lock()
+        if base == "lived":
+            self.up()
+            self._live()
+        elif base == "many":
+            fill(self.open(), MANY)
+        self.close()
+        shutil.copytree(root, self.before, symlinks=True)
+
+    def _live(self) -> None:
+        site = self.open()
+        for name, role in (("laptop", "owner"), ("phone", "user"), ("tablet", "viewer")):
+            devices.add(site, name, role=role)
+        roles.add(site, "kiosk", like="user")
+        roles.add(site, "spare", like="thing")
+        networks.add(site, "home", ["192.168.1.0/24 # the house"], resolver=nobody)
+        networks.add(site, "spare", ["10.1.0.0/16", "10.3.0.0/16"], resolver=nobody)
+        origins.add(site, "https://homeassistant.local:8123")
+        rules.add(site, rules.Wanted(area="dashboards", networks=("home",)))
+        rules.add(site, rules.Wanted(area="http-in", roles=("kiosk",)))
+        server.add_name(site, "cellar.local")
+        for name in ("guest", "other guest", "third guest"):
+            (made,) = links.invite(site, [links.Wanted(name)], trust_lan=True)
+            if name == "guest":
+                self.token, self.number = made.token, made.link.id
+            if name == "third guest":
+                links.redeem(site, made.token, peer=PEER, by_page=False, csr=make_csr())
+                self.other = made.link.id
+        (self.root / "long.txt").write_text("".join(f"10.{n >> 8}.{n & 255}.0/25\n" for n in range(LONG)))
+        text = exchange.export(site).replace("kiosk", "panel") + (
+            '\n[[rule]]\narea = "static"\nroles = ["panel"]\nfrom = ["home"]\n'
+        )
+        (self.root / "rules.toml").write_text(text)
+
+    def close(self) -> None:
+        if self.site is not None:
+            self.site.store.close()
+            self.site = None
+
+    def restore(self, source: Path | None = None) -> None:
+        """Everything as it was, or as it is in `source`."""
+        self.close()
+        shutil.rmtree(self.root)
+        subprocess.run(["cp", "-a", source or self.before, self.root], check=True)
+
+
+Base = Literal["fresh", "locked", "lived", "many"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`again`: the next command is the operation itself, because there may be no site yet, or none any more.
+    `taken_back`: the kind of event by which it undoes itself when it fails.
+    """
+
+    name: str
+    do: Callable[[Place], object]
+    base: Base = "lived"
+    again: bool = False
+    taken_back: str = ""
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+def _apply(at: Place) -> None:
+    site = at.open()
+    wanted = exchange.read(site, at.root / "rules.toml", resolver=nobody)
+    exchange.apply(site, wanted, exchange.plan(site, wanted))
+
+
+def _renew(at: Place) -> None:
+    server.refresh(replace(at.open(), clock=lambda: bootstrap.now() + timedelta(days=370)))
+
+
+def _redeem(at: Place) -> None:
+    links.redeem(at.open(), at.token, peer=PEER, by_page=False, csr=make_csr())
+
+
+OPERATIONS: Final = (
+    Operation("up", lambda at: at.lock(), "fresh", again=True),
+    Operation("up with another name", lambda at: at.lock(names=("cellar.local",)), "locked", again=True),
+    Operation("down", lambda at: setup.down(at.open(), at.environ), "locked", again=True),
+    Operation("gateway up", lambda at: at.up(), "locked", again=True, taken_back="gateway.taken-down"),
+    Operation("gateway down", lambda at: gateway.take_down(at.open(), at.environ), again=True),
+    Operation("refresh", _renew),
+    Operation("device add", lambda at: devices.add(at.open(), "watch")),
+    Operation("device renew", lambda at: devices.renew(at.open(), "phone")),
+    Operation("device revoke", lambda at: devices.revoke(at.open(), "phone")),
+    Operation("device rename", lambda at: devices.rename(at.open(), "phone", "pocket")),
+    Operation("device role", lambda at: devices.set_role(at.open(), "phone", "kiosk")),
+    Operation("device role among many", lambda at: devices.set_role(at.open(), "d7", "owner"), "many"),
+    Operation("device invite", lambda at: links.invite(at.open(), [links.Wanted("new")], trust_lan=True)),
+    Operation("device withdraw", lambda at: links.withdraw(at.open(), at.number)),
+    Operation("link redeemed", _redeem),
+    Operation("link confirmed", lambda at: links.confirmed(at.open(), at.other)),
+    Operation("rule add", lambda at: rules.add(at.open(), rules.Wanted(area="static", roles=("user",)))),
+    Operation("rule remove", lambda at: rules.remove(at.open(), 5)),
+    Operation("rule open-port", lambda at: rules.set_open_port(at.open(), at.behind)),
+    Operation("rules apply", _apply),
+    Operation("network add", lambda at: networks.add(at.open(), "home", ["10.9.0.0/16"], resolver=nobody)),
+    Operation(
+        "network add of a long list",
+        lambda at: networks.add(at.open(), "home", file=at.root / "long.txt", resolver=nobody),
+    ),
+    Operation("network remove", lambda at: networks.remove(at.open(), "spare")),
+    Operation("network remove of an entry", lambda at: networks.remove(at.open(), "home", ["192.168.1.0/24"])),
+    Operation("name add", lambda at: server.add_name(at.open(), "shed.local")),
+    Operation(
+        "name add with a new root", lambda at: server.add_name(at.open(), "shed.example.org", new_root=True)
+    ),
+    Operation("name remove", lambda at: server.remove_name(at.open(), "cellar.local")),
+    Operation("role add", lambda at: roles.add(at.open(), "child", like="user")),
+    Operation("role remove", lambda at: roles.remove(at.open(), "spare")),
+    Operation("origin add", lambda at: origins.add(at.open(), "https://panel.local:8443")),
+    Operation("origin remove", lambda at: origins.remove(at.open(), "https://homeassistant.local:8123")),
+    Operation("console", lambda at: service.configure(at.open(), enrolment_port=at.behind)),
+    Operation("notify", lambda at: notices.configure(at.open(), command=None, webhook="https://notes.example/x")),
+)
