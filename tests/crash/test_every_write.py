@@ -74,3 +74,28 @@ def _spread(campaign: Campaign, count: int) -> None:
             campaign.kill(call, cuts=one_of)
         else:
             campaign.fail(call, ("disk full", "input/output error")[number // 2 % 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "file"),
+    [
+        ("up", "pwrite64", "/.redlatch.db."),  # the log of a new store, folded in before it gets its name
+        ("rules apply", "unlink", "/look-up"),  # what tells the timer of DNS names, after the commit
+        ("up with another name", "fsync", "/published"),  # the folder of the guard
+    ],
+)
+def test_where_it_went_wrong_once(
+    name: str, call: str, file: str, place: Callable[[str], Place], tmp_path: Path
+) -> None:
+    """A disk that is full there left half a store, or ended in a traceback."""
+    operation = next(one for one in OPERATIONS if one.name == name)
+    campaign = Campaign(operation, place(operation.base), tmp_path)
+    points = campaign.begin()
+    there = [
+        one
+        for one in points
+        if one.name == call and file in one.paths[0] and not one.paths[0].endswith(("-wal", "-shm"))
+    ]
+    campaign.fail(there[-1], "disk full")
+    assert campaign.wrong == []
+    assert campaign.done["disk full"] == 1
