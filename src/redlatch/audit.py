@@ -27,7 +27,7 @@ KINDS: Mapping[str, str] = {
     "ca.created": "a certificate authority was created",
     "ca.imported": "a certificate authority from elsewhere was taken into use, with its key",
     "ca.locked": "the keys of the certificate authorities were put under a passphrase, or under another one",
-    "ca.requested": "a key was made for a certificate authority whose certificate is signed elsewhere",
+    "ca.requested": "a key was made for a certificate authority that is signed elsewhere, or removed again",
     "ca.retired": "a certificate authority was taken out of use, with all certificates of it, and its key removed",
     "ca.switched": "the server's certificates come from another certificate authority",
     "ca.unlocked": "the passphrase was taken off the keys of the certificate authorities",
@@ -222,6 +222,8 @@ def parse_head(text: str) -> Noted:
         time = datetime.strptime(at.upper(), _TIME).replace(tzinfo=UTC)
     except ValueError:
         raise InvalidInput(f"{at} is no time", hint="compare the head with the note, digit by digit") from None
+    if time.year < 1970:  # strftime writes 999 where four digits were read
+        raise InvalidInput(f"{at} is no time", hint="compare the head with the note, digit by digit")
     digest = bytes.fromhex(re.sub(r"[\s-]", "", groups))
     if len(digest) != 32 or len(signature) % 2:
         raise InvalidInput(

@@ -222,7 +222,7 @@ def _progress(site: Site, view: Reader, kind: Kind) -> Progress:
             moved = view.devices_by_authority(at).get(new.id, 0)
         else:
             remaining = view.nothing_since(new.created_at, at)
-            moved = view.devices_in_use() - len(remaining)
+            moved = view.devices_with_certificates(at) - len(remaining)
     return Progress(
         kind=kind,
         stage="none" if not old else "handing-out" if waiting is not None else "overlap",
