@@ -355,9 +355,10 @@ def whole(settings: Settings) -> str:
 
 
 def killed(
-    make: Callable[[str], Settings], operation: Callable[[Settings], object], logs: Path
+    make: Callable[[str], Settings], operation: Callable[[Settings], Site], logs: Path
 ) -> Iterator[Settings]:
     """A home after a kill on entering a call that writes into it: every rename, and a spread of the rest."""
+    operation(make("first")).store.close()  # what is imported late is imported by now: calls are counted
     settings = make("whole")
     ran = syscalls.run(lambda: operation(settings), logs)
     assert ran.ended == syscalls.DONE, ran.said
