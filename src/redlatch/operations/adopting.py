@@ -102,7 +102,7 @@ def end(site: Site, wanted: str, *, force: bool = False) -> Ended:
 
     Errors: NotFound, Conflict (it signs, or devices have nothing else and not `force`).
     """
-    with changing(site) as tx:
+    with changing(rotation.insisting(site, force)) as tx:
         row = authorities.find(tx, wanted)
         if row.signing or row.kind != "device":
             raise Conflict(
