@@ -222,6 +222,8 @@ def parse_head(text: str) -> Noted:
         time = datetime.strptime(at.upper(), _TIME).replace(tzinfo=UTC)
     except ValueError:
         raise InvalidInput(f"{at} is no time", hint="compare the head with the note, digit by digit") from None
+    if time.year < 1970:  # strftime writes 999 where four digits were read
+        raise InvalidInput(f"{at} is no time", hint="compare the head with the note, digit by digit")
     digest = bytes.fromhex(re.sub(r"[\s-]", "", groups))
     if len(digest) != 32 or len(signature) % 2:
         raise InvalidInput(

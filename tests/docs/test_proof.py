@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib.machinery
+import importlib.util
+import json
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +59,17 @@ def test_all_classes_are_there_and_none_twice() -> None:
         ended = row.split(" | ")[1:]
         assert len(ended) == 3
         assert all(re.match(r"passed: \d+ tests?, [1-9]\d* cases?$|no part: |-$", one) for one in ended), number
+
+
+def test_the_document_is_what_the_script_writes() -> None:
+    """From the list, the results that are kept, and those of fuzzing: nothing in it is typed by hand."""
+    loader = importlib.machinery.SourceFileLoader("proof", str(TESTS.parent / "scripts/proof"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    proof = importlib.util.module_from_spec(spec)
+    loader.exec_module(proof)
+    ended = {name: Counter(one) for name, one in json.loads(proof.ENDED.read_text()).items()}
+    assert proof.document(DOCUMENT, ended, json.loads(proof.FUZZED.read_text())) == DOCUMENT
 
 
 def test_every_target_has_its_line() -> None:

@@ -51,10 +51,13 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Scene:
-    """What checks look at. `environ` is the environment in which programs are sought."""
+    """What checks look at. `environ` is the environment in which programs are sought; `devices` whether devices
+    may be made to knock at the door with, which audit trail and list of revoked devices keep for ever.
+    """
 
     site: Site
     environ: Mapping[str, str]
+    devices: bool = True
 
     @cached_property
     def config(self) -> Config:

@@ -429,7 +429,7 @@ def probed(scene: Scene) -> Probed:
     """What one run saw, for all checks of this scene and for whoever shows the table. Errors as `probe`."""
     known: Probed | None = scene.__dict__.get("outside")
     if known is None:
-        known = scene.__dict__["outside"] = probe(scene.site, scene.environ)
+        known = scene.__dict__["outside"] = probe(scene.site, scene.environ, with_devices=scene.devices)
     return known
 
 
@@ -439,7 +439,10 @@ def _look_open(scene: Scene) -> Iterator[Found]:
 
 
 def _look_shut(scene: Scene) -> Iterator[Found]:
-    for place, words in _by_place(row for row in _rows(scene) if not row.ok and not row.is_open):
+    shut = [row for row in _rows(scene) if not row.ok and not row.is_open]
+    if not shut and not scene.devices:
+        raise Unknown("only strangers knocked; by hand, redlatch check knocks with devices too")
+    for place, words in _by_place(shut):
         yield Found(f"{place} refuses who should come in: {words}", place)
 
 

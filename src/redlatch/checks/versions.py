@@ -85,13 +85,13 @@ NODE_JS: Final = (
     ),
     Hole(
         "CVE-2026-58040",
-        "the same, put right in part only",
+        "a flow that calls another server may take a wrong one for it: the first fix was half of one",
         ("22.23.2", "24.18.1", "26.5.1"),
         f"{_BLOG}july-2026-security-releases",
     ),
     Hole(
         "CVE-2026-106069",
-        "the same for addresses that are written in an unusual way",
+        "a flow that calls an address written in an unusual way may take a wrong server for it",
         ("22.23.4", "24.22.1", "26.12.1"),
         f"{_BLOG}october-2026-security-releases",
     ),

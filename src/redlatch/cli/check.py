@@ -60,8 +60,10 @@ def check(
 ) -> int:
     """Find out what is wrong, and say what it means and what to do.
 
-    Changes nothing, but with --fix. An effect is not shown while its cause is there: mend the cause and look
-    again. Ends with 3 when something is wrong, and with 0 when nothing is.
+    Changes nothing, but with --fix; to knock at the door it makes devices of its own and revokes them at the end,
+    which the audit trail keeps (not with --inside, and not with --notify: then only strangers knock). An effect is
+    not shown while its cause is there: mend the cause and look again. Ends with 3 when something is wrong, and
+    with 0 when nothing is.
     """
     from redlatch.checks import registry
     from redlatch.checks import run as runner
@@ -75,7 +77,7 @@ def check(
     if listing:
         _list(session, checks)
         return 0
-    scene = _scene(session)
+    scene = _scene(session, devices=not tell)
     report = runner.run(checks, scene)
     mended: tuple[Mended, ...] = ()
     fixable = runner.fixable(report)
@@ -83,7 +85,7 @@ def check(
         _announce(session, fixable)
         session.confirm("Go on?", yes=yes)
         mended = runner.fix(fixable, scene)
-        scene = _scene(session)
+        scene = _scene(session, devices=not tell)
         report = runner.run(checks, scene)
     told = None if only else _keep(session, scene, report, tell=tell)
     session.out.document(_document(report, mended, told) | {"outside": _doors(scene)})
@@ -104,11 +106,11 @@ def _chosen(only: Sequence[str]) -> tuple[Check, ...]:
     return tuple(one for one in CHECKS if not only or one.code in only)
 
 
-def _scene(session: Session) -> Scene:
+def _scene(session: Session, *, devices: bool) -> Scene:
     from redlatch import bootstrap
     from redlatch.checks.model import Scene
 
-    return Scene(bootstrap.site_to_check(session.settings, actor=session.actor), os.environ)
+    return Scene(bootstrap.site_to_check(session.settings, actor=session.actor), os.environ, devices)
 
 
 def _keep(session: Session, scene: Scene, report: Report, *, tell: bool) -> News | None:

@@ -30,6 +30,7 @@ _MOST = {MANIFEST: 1 << 18, STORE: MOST_BYTES}
 _MOST_KEY = 1 << 16
 _MOST_MEMBERS = 200
 _BLOCK = 512
+_END_OF_TAR = 1 << 33  # a header has eleven octal digits for the time: until 2242
 _KEY = re.compile(r"keys/[A-Za-z0-9][A-Za-z0-9._-]{0,90}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _WORD = re.compile(r"[ -~]{1,64}", re.ASCII)
@@ -72,6 +73,8 @@ def pack(archive: Archive) -> bytes:
     """The tar of a backup. BadBackup for what would not be read again."""
     members = {STORE: archive.store} | {KEYS + name: data for name, data in sorted(archive.keys.items())}
     said = archive.manifest
+    if not 0 <= said.at.timestamp() < _END_OF_TAR:
+        raise BadBackup(f"a backup cannot be of {said.at:%Y}", hint="put this machine's clock right")
     manifest = {
         "format": FORMAT,
         "redlatch": said.redlatch,
@@ -164,7 +167,7 @@ def _manifest(data: bytes) -> tuple[Manifest, Mapping[str, Any]]:
         and type(head.seq) is int
         and len(head.hash) == 32
         and type(at) is int
-        and 0 <= at < 1 << 36
+        and 0 <= at < _END_OF_TAR
         and isinstance(listed, dict)
     )
     if not good:

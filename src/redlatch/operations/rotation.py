@@ -91,7 +91,7 @@ def end(site: Site, kind: Kind, *, force: bool = False) -> Done:
     Conflict when there is none, while the new server root does not sign, and while devices in use have nothing
     from the new device CA (they are named), but for `force`.
     """
-    with changing(insisting(site, force)) as tx:
+    with changing(replace(site, insist=site.insist or force)) as tx:
         old = authorities.overtaken(tx, kind)
         if kind == "server" and authorities.waiting(tx) is not None:
             raise Conflict(
@@ -109,8 +109,8 @@ def now(site: Site) -> Done:
     that somebody else has. Nobody gets in by them from then on.
     """
     passphrase = authorities.passphrase_of_keys(site)
-    # Whoever has that key gets in as anybody: that must end, whoever is locked out by it.
-    with changing(insisting(site, True)) as tx:
+    # a key that somebody else has is worse than nobody in: there is always a way back on the machine
+    with changing(replace(site, insist=True)) as tx:
         old = [row for row in authorities.trusted(tx, "device") if row.signing]
         names = authorities.names_of(Config.of(tx.site().config))
         authorities.create(site, tx, "device", names, passphrase)
@@ -170,11 +170,6 @@ def retire(site: Site, tx: Transaction, row: AuthorityRow, *, force: bool) -> tu
         key_file=row.key_file,
     )
     return revoked, tuple(one.name for one in left)
-
-
-def insisting(site: Site, force: bool) -> Site:
-    """The site as who makes a change although it locks somebody out, where `force` says so."""
-    return replace(site, insist=site.insist or force)
 
 
 def names(found: Sequence[str]) -> str:

@@ -162,8 +162,12 @@ def lately(site: Site) -> Lately:
             count=one.count,
         )
         for one in entries
-        # who was refused in the handshake never got to ask for anything
-        if one.at >= since and one.method and one.path and (one.allow or one.reason not in _NOT_BY_RULES)
+        # who was refused in the handshake never got to ask for anything, and our own checks are nobody
+        if one.address != machine.CHECKS_FROM
+        and one.at >= since
+        and one.method
+        and one.path
+        and (one.allow or one.reason not in _NOT_BY_RULES)
     )
     speakers = [one.by for one in engines.configured(site.settings, site.config())]
     return Lately(found, since, " and ".join(speakers) or "Node-RED")

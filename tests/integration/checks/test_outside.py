@@ -27,7 +27,7 @@ from tests.support.wait import until
 from redlatch.checks import knocking, outside, table
 from redlatch.checks.model import Scene
 from redlatch.errors import PassphraseNeeded
-from redlatch.operations import rules, throwaways
+from redlatch.operations import machine, rules, throwaways, traffic
 
 OPEN, SHUT = (by_code(outside.CHECKS, code) for code in ("outside-open", "outside-shut"))
 LEFT, DOOR = (by_code(outside.CHECKS, code) for code in ("test-device-left", "door-shut"))
@@ -54,11 +54,24 @@ def test_a_healthy_site_is_all_green(home: Home) -> None:
     assert len({row.trick for row in probed.rows}) > 15
     assert [list(check.look(scene)) for check in outside.CHECKS] == [[], [], [], []]
     headers, lines = table.compact(probed.rows)
-    assert len(headers) == len(outside.KINDS) + 2
+    assert headers[-1] == "GOOD"
+    assert {cells[-1] for cells, _ in lines} >= {"in", "-"}
     assert {style for _, style in lines} == {table.GOOD}
     assert "lit" not in request(home.house.port, "GET", "/context/global", home.admin).json().get("memory", {})
     assert request(home.house.port, "GET", "/light/on", home.admin).body == b"lit"
     assert "lit" in request(home.house.port, "GET", "/context/global", home.admin).json()["memory"]
+
+
+def test_its_knocks_are_no_traffic(home: Home) -> None:
+    """They are in the log, by an address that nobody else has, and in no answer about who comes from where."""
+    site, ours = home.house.open(), machine.CHECKS_FROM
+    with throwaways.throwaways(site) as made:
+        who = knocking.client(knocking.Identity(made.good.key, made.good.certificate))
+        place = knocking.Place("127.0.0.1", home.house.port)
+        assert knocking.ask(place, who, knocking.Request("/flows")) == knocking.ADMITTED
+    until(lambda: ours in {one.address for one in traffic.accesses(site, 500)}, what="the access log")
+    assert ours not in traffic.seen(site).addresses
+    assert ours not in {one.address for one in traffic.lately(site).seen}
 
 
 def test_its_devices_are_revoked_and_audited(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,8 +116,31 @@ def test_a_file_that_asks_for_too_much_is_given_up(kind: str, tmp_path: Path) ->
     file.write_bytes(bomb(kind))
     with pytest.raises(RedlatchError) as raised:
         opening.read([file], password, seconds=1)
-    assert "more time or memory" in raised.value.message
+    assert "more rounds" in raised.value.message  # that much can be read in a PEM file before anything is done
     assert str(file) in raised.value.message
+
+
+def test_a_bundle_that_asks_for_too_much_is_given_up(tmp_path: Path) -> None:
+    """What a PKCS#12 asks for shows while it is done: the process that opens it is ended."""
+    made = subprocess.run(
+        ["openssl", "pkcs12", "-export", "-nocerts", "-iter", "65536", "-passout", f"pass:{other.PASSWORD}"],
+        input=keys.private_key_pem(keys.generate_key(), None), capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    # DER: the file is SEQUENCE {..., MacData}, and MacData a short SEQUENCE {..., INTEGER 65536} at its end
+    asked, wanted = b"\x02\x03\x01\x00\x00", b"\x02\x04\x7f\xff\xff\xff"
+    assert made.endswith(asked)
+    assert made[:2] == b"\x30\x82"
+    mac = next(
+        at for at in range(len(made) - 129, len(made)) if made[at] == 0x30 and made[at + 1] == len(made) - at - 2
+    )
+    whole = (int.from_bytes(made[2:4], "big") + 1).to_bytes(2, "big")
+    file = tmp_path / "bomb.p12"
+    file.write_bytes(
+        made[:2] + whole + made[4 : mac + 1] + bytes([made[mac + 1] + 1]) + made[mac + 2 : -len(asked)] + wanted
+    )
+    with pytest.raises(RedlatchError) as raised:
+        opening.read([file], password, seconds=1)
+    assert "more time or memory" in raised.value.message
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_key_files_have_pem_lines_of_64(p256: Key) -> None:
     ],
 )
 def test_a_file_that_asks_for_endless_rounds_is_refused_at_once(p256: Key, options: tuple[str, ...]) -> None:
-    """The rounds stand in the file, and whoever made it chose them (found by fuzzing: they were all done)."""
+    """The rounds stand in the file, and whoever made it chose them (all of them were done)."""
     few = _by_openssl(p256, (*options[:-1], "100000"))
     key = load_private_key(few, b"secret")
     assert key.public_key() == p256.public_key()
