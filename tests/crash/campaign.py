@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from tests.crash.operations import OPERATIONS, Operation, Place
 from tests.crash.syscalls import (

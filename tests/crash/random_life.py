@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from bench.common import HELLO, TAB
 from tests.crash.model import BUILT_IN_ROLES, PATHS, Model, Probe
@@ -235,7 +234,7 @@ class Life:
             rule["anyone"] = True
         if self.dice.random() < 0.6 or rule.get("anyone"):
             rule["network"] = self.dice.choice(("localhost", "private", *self.model.networks))
-        if self.dice.random() < 0.3:
+        if self.dice.random() < 0.3 and rule.get("area") != "editor-read":
             rule["methods"] = (self.dice.choice(METHODS),)
         if any(self._same(rule, one) for one in self.model.rules.values()):
             return None  # it is there already, and would not be added twice

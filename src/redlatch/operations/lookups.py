@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from redlatch.errors import FileProblem
 from redlatch.files import own_user, read_own, write_atomic
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Site, changing
@@ -165,10 +166,12 @@ def mark(site: Site, *, looked: int | None = None) -> None:
     """Brings the file that tells the timer of DNS names in line with the store; `looked`: when they were asked."""
     with site.store.read() as view:
         wanted = any(row.resolved for row in view.networks())
-    if not wanted:
-        site.settings.look_up.unlink(missing_ok=True)
-    elif looked is not None:
-        _mark(site, looked)
+    # What it tells of is recorded by now, and done: a file too many, or an old one, costs the timer one look.
+    with contextlib.suppress(OSError, FileProblem):
+        if not wanted:
+            site.settings.look_up.unlink(missing_ok=True)
+        elif looked is not None:
+            _mark(site, looked)
 
 
 def _mark(site: Site, looked: int) -> None:
