@@ -572,7 +572,8 @@ remove_units() {
         elif command -v systemctl >/dev/null; then
             quiet systemctl disable $unit || true
         fi
-        rm -f "$units/$unit" "/var/lib/systemd/timers/stamp-$unit"
+        rm -f "$units/$unit" "/var/lib/systemd/timers/stamp-$unit" "$units/$unit.d/redlatch-ca.conf"
+        rmdir "$units/$unit.d" 2>/dev/null || true
     done
     # of redlatch check --watch on
     if [ -e "$units/redlatch-check.timer" ]; then
@@ -620,7 +621,10 @@ stop_service() {
     ! systemd || ! added unit redlatch.service || quiet systemctl disable --now redlatch.service
     stop_processes service_processes
 }
-remove_home() { rm -rf "$(recorded home)"; }
+remove_home() {
+    rm -rf "$(recorded home)"
+    [ -z "$root" ] || rm -f /etc/credstore.encrypted/redlatch-ca
+}
 remove_files() {
     local path package
     while IFS= read -r path; do rm -f "$path"; done < <(recorded file)

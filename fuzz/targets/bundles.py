@@ -55,7 +55,7 @@ def TestOneInput(data: bytes) -> None:
         assert label.isprintable(), label
     signed = attempt(
         mobileconfig.identity_profile, p12=b"p12", password=password, certificate=leaf, device_id=_ID, device=name,
-        site_id=_ID, site=site, server_ca=root, signer=signer,
+        site_id=_ID, site=site, server_cas=[root], signer=signer,
     )  # fmt: skip
     if not isinstance(signed, Refused):
         _profile(signed, password)

@@ -27,7 +27,7 @@ KINDS: Mapping[str, str] = {
     "ca.created": "a certificate authority was created",
     "ca.imported": "a certificate authority from elsewhere was taken into use, with its key",
     "ca.locked": "the keys of the certificate authorities were put under a passphrase, or under another one",
-    "ca.requested": "a key was made for a certificate authority whose certificate is signed elsewhere",
+    "ca.requested": "a key was made for a certificate authority that is signed elsewhere, or removed again",
     "ca.retired": "a certificate authority was taken out of use, with all certificates of it, and its key removed",
     "ca.switched": "the server's certificates come from another certificate authority",
     "ca.unlocked": "the passphrase was taken off the keys of the certificate authorities",

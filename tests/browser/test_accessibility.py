@@ -181,6 +181,21 @@ def test_every_page_of_the_console(
     tour.visit("roles", "/roles", "Roles")
     tour.visit("role-add", "/roles/add", "Add a role")
     tour.visit("role-remove", "/roles/family/remove", "Remove the role family")
+    tour.visit("trial-none", "/trial", "No change is on trial")
+    for number, button in enumerate(("Take it back now", "Keep it")):
+        tour.go("/rules/4/remove")
+        page.get_by_label("How long").select_option("on trial for 2 minutes")
+        page.get_by_role("button", name="Remove").click()
+        page.get_by_role("link", name="Keep it or take it back").first.click()
+        page.get_by_text("It is taken back in").wait_for()
+        if number == 0:
+            tour.look("trial", "On trial")
+            tour.visit("device-role-weighed", f"/devices/{owner.id}", "Ann's laptop")
+            tour.go("/trial")
+        page.get_by_role("button", name=button).click()
+        page.get_by_text(("taken back: ", "kept: ")[number]).wait_for()
+    looked = f"/devices/{owner.id}/role?look=1&role=viewer"
+    tour.visit("device-role-own", looked, "The role of")
     tour.visit("map", "/map", "Map")
     tour.visit("log", "/log", "Log")
     tour.visit("audit", "/audit", "Audit")

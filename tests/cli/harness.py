@@ -95,6 +95,8 @@ class Person:
             (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
             (r"\b[0-9a-f]{64}\b", "FINGERPRINT"),
             (r"\b[0-9a-f]{38,40}\b", "SERIAL"),
+            (r"\b(device|server) CA [0-9a-f]{6}  [0-9a-f]{16}\b", r"\1 CA HASH  FINGER"),
+            (r"over; [0-9a-f]{16} signs", "over; FINGER signs"),
             (r'"node_red": (null|\{[^}]*\})', '"node_red": {...}'),
             (r'"not_after": \d+', '"not_after": UNIX'),
             (r"\b(ca|guard)-[0-9a-f]{12}\b", r"\1-HASH"),

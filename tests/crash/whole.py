@@ -18,7 +18,7 @@ from tests.support.site import published
 
 from redlatch import bootstrap
 from redlatch.errors import InvalidInput, NotSetUp
-from redlatch.operations import engines
+from redlatch.operations import authorities, engines
 from redlatch.operations.publishing import build
 from redlatch.policy.model import Snapshot
 from redlatch.store import Store
@@ -137,11 +137,10 @@ def damage(at: Place) -> str:
     with site.store.read() as view:
         if not view.verify_audit().ok:
             return "the audit chain is broken"
-        known = {row.key_file for kind in ("server", "device") for row in view.authorities(kind)}
         row, config = view.site(), site.config()
         wanted = admits(build(view, config, spool=Path("/")))
-    if (keys := {path.name for path in at.settings.keys.iterdir()}) != known:
-        return f"keys {sorted(keys)} where the store knows {sorted(known)}"
+    if (keys := sorted(path.name for path in at.settings.keys.iterdir())) != authorities.key_files(site):
+        return f"keys {keys} where the store knows {authorities.key_files(site)}"
     for engine in engines.engines(site.settings, config):
         folder = engine.settings.published
         found = admitted(folder)

@@ -145,6 +145,20 @@ def test_every_check_is_documented_as_it_is() -> None:
     assert first_cells(sections(document)["What is looked at"]) == {one.code for one in CHECKS}
 
 
+def test_what_a_check_tells_people_to_type_exists() -> None:
+    """Commands and options of redlatch in the remedies are ones that it has."""
+    wrong = []
+    for check in CHECKS:
+        for line in re.findall(r"\bredlatch ([a-z][a-z-]*(?: [a-z-]+)*)", check.remedy):
+            name, rest = "redlatch", line.split()
+            while rest and f"{name} {rest[0]}" in commands():
+                name, rest = f"{name} {rest[0]}", rest[1:]
+            known = options(commands()[name])
+            wrong += [f"{check.code}: {name} {one}" for one in rest if one.startswith("--") and one not in known]
+            wrong += [f"{check.code}: {line}"] if name == "redlatch" else []
+    assert wrong == []
+
+
 def test_every_environment_variable_is_documented() -> None:
     """What program, scripts and tests read from the environment stands in docs/configuration.md, and no more."""
     files = [

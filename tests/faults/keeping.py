@@ -14,8 +14,8 @@ _UPGRADE = "integration/keeping/test_store_upgrade.py"
 FAULTS = [
     Fault(check, file, old, new, f"{place} {words}")
     for check, file, old, new, place, words in (
-        ("names in a backup that are on the list", "operations/archive.py", "    if not most:\n", "    if False:\n", _BACKUP, "somebody_elses"),
-        ("plain files only in a backup", "operations/archive.py", "if header.type != tarfile.REGTYPE:", "if False:", _BACKUP, "somebody_elses"),
+        ("names in a backup that are on the list", "operations/archive.py", "    if not most:\n", "    if False:\n", _BACKUP, "slipped_in"),
+        ("plain files only in a backup", "operations/archive.py", "if header.type != tarfile.REGTYPE:", "if False:", _BACKUP, "slipped_in"),
         ("what the manifest says of each file", "operations/archive.py", 'if said != {"size": len(content), "sha256": _sha256(content)}:', "if False:", _BACKUP, "in_any_place"),
         ("a backup's audit chain", "operations/backup.py", "if not verified.ok:", "if False:", _BACKUP, "store_that_was_changed"),
         ("a backup is the one that its manifest names", "operations/backup.py", "if row.uuid != said.site or view.audit_head() != said.head:", "if False:", _BACKUP, "store_that_was_changed"),

@@ -113,8 +113,8 @@ class Served:
         files = pem_files(issued.key, issued.certificate, issued.server_cas)
         path = self.root / f"{issued.fingerprint[:16]}.pem"
         path.write_bytes(files["cert.pem"] + files["key.pem"])
-        ca = [issued.server_ca] if issued.server_ca is not None else []
-        return Key(issued, path, (pkcs12(issued.key, issued.certificate, ca, name, password), password))
+        held = pkcs12(issued.key, issued.certificate, issued.server_cas, name, password)
+        return Key(issued, path, (held, password))
 
     def websockets(self, name: str) -> list[claims.Connection]:
         """The open ones of the device of that name, by Node-RED's word."""

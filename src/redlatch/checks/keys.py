@@ -188,7 +188,7 @@ CHECKS: tuple[Check, ...] = (
         Severity.OPEN,
         "Flows run as the user whose the keys of the CAs are, and no passphrase protects these: whoever deploys a "
         "flow can make a key for anybody.",
-        "install redlatch with sudo, under a user of its own: sudo ./install.sh",
+        "redlatch ca lock",
         _same_user,
         ("store-unusable",),
     ),

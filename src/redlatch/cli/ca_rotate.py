@@ -77,11 +77,13 @@ def _status(session: Session, site: Site, kind: Kind) -> None:
 
 
 def _carry_out(session: Session, site: Site, kind: Kind, step: str, *, force: bool, yes: bool) -> Done:
-    from redlatch.operations import rotation
+    from redlatch.operations import authorities, rotation
 
     out = session.out
     match step:
         case "begin":
+            with site.store.read() as view:
+                authorities.refuse_under_way(view, kind)
             for line in _WHAT_BEGINS[kind]:
                 out.line(line)
             if kind == "server" and site.config().server_files is not None:
@@ -138,7 +140,8 @@ def _report(session: Session, kind: Kind, step: str, done: Done) -> None:
         progress_document(done.progress)
         | {"revoked": done.revoked, "shut_out": done.cut, "force": done.force.as_dict()}
     )
-    out.line(_DONE[step].format(kind=kind, revoked=done.revoked), style="strong")
+    with_it = f", with {_certificates(done.revoked)}" if kind == "device" else ""
+    out.line(_DONE[step].format(kind=kind, with_it=with_it), style="strong")
     if done.cut:
         from redlatch.operations import rotation
 
@@ -153,9 +156,9 @@ def _report(session: Session, kind: Kind, step: str, done: Done) -> None:
 _DONE = {
     "begin": "the new {kind} CA is there",
     "switch": "the server's certificates come from the new root",
-    "end": "the old {kind} CA has ended; certificates of devices that died with it: {revoked}",
+    "end": "the old {kind} CA has ended{with_it}",
     "cancel": "the new {kind} CA is given up",
-    "now": "the old device CA is out, with {revoked} certificates",
+    "now": "the old device CA is out{with_it}",
 }
 NEXT = {
     ("device", "begin"): (
@@ -220,3 +223,7 @@ def print_progress(out: Output, found: Progress) -> None:
 
 def _devices(count: int) -> str:
     return "1 device" if count == 1 else f"{count} devices"
+
+
+def _certificates(count: int) -> str:
+    return "1 certificate" if count == 1 else f"{count} certificates"

@@ -7,7 +7,7 @@ other certificates of the same issuer get through that, and are refused, because
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,7 @@ def end(site: Site, wanted: str, *, force: bool = False) -> Ended:
 
     Errors: NotFound, Conflict (it signs, or devices have nothing else and not `force`).
     """
-    with changing(site) as tx:
+    with changing(replace(site, insist=site.insist or force)) as tx:
         row = authorities.find(tx, wanted)
         if row.signing or row.kind != "device":
             raise Conflict(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from redlatch.errors import Conflict, NotFound, StoreError
 from redlatch.files import explained, names_in, own_user, read_own, remove_from, write_atomic
 from redlatch.operations import machine
-from redlatch.operations.site import Config, Site, signer, signing_key
+from redlatch.operations.site import Config, Site, exclusive, signer, signing_key
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -89,7 +89,7 @@ def create(
     *,
     signing: bool = True,
 ) -> AuthorityRow:
-    """Makes a CA: the key's file first, then its row; a key without a row is an orphan that `up` removes."""
+    """Makes a CA: the key's file first, then its row; a key without a row is an orphan (see `remove_orphans`)."""
     from redlatch.pki.authority import Authority
     from redlatch.pki.keys import generate_key
 
@@ -153,6 +153,15 @@ def names_of(config: Config, *more: str) -> tuple[str, ...]:
 def remove_keys(site: Site, names: Iterable[str]) -> None:
     """Removes key files that nothing signs with any more."""
     remove_from(site.settings.keys, [name for name in names if name])
+
+
+def remove_orphans(site: Site) -> None:
+    """CA keys whose transaction never happened (killed in between), and those of CAs that were taken out of use,
+    are of no use to anybody but a thief. A command that is at work may have written one that it has yet to record.
+    """
+    if names_in(site.settings.keys) - set(key_files(site)):
+        with exclusive(site.settings):
+            remove_keys(site, names_in(site.settings.keys) - set(key_files(site)))
 
 
 def write_key(site: Site, name: str, key: Key, passphrase: bytes | None) -> None:

@@ -253,4 +253,5 @@ def take_down(site: Site, environ: Mapping[str, str]) -> Down:
         with explained("remove", home), contextlib.suppress(FileNotFoundError):
             (home / "added").unlink(missing_ok=True)
             home.rmdir()
+    enforce(site)  # to the guard of a Node-RED that is locked from inside: the site's version is another one now
     return Down(removed, (f"devices, CAs and audit trail in {settings.authority}",), restart)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from redlatch.engines.nodered import publish
+from redlatch.engines.nodered import dropin, publish
 from redlatch.files import Owner, own_user
-from redlatch.operations import engines
+from redlatch.operations import credentials, engines
 from redlatch.operations.site import Config
 from redlatch.settings import Settings
 
@@ -43,6 +43,7 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         *((path, "when DNS names of networks were last looked up") for path in _present(settings.look_up)),
         *((path, "what redlatch check found last") for path in _present(settings.last_check)),
         *((path, "held by the one command that changes this site") for path in _present(settings.lock)),
+        *((path, what) for path, what in _CREDENTIAL if settings.system for path in _present(path)),
         *((path, "a site that was replaced, with its CA keys") for path in _like(settings.authority, ".before-*")),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
@@ -68,11 +69,16 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
     return [_place(path, purpose) for path, purpose in places]
 
 
+_CREDENTIAL = (
+    (credentials.path(), "the passphrase of the CA keys, encrypted for this machine's systemd"),
+    *((dropin.ETC / f"{unit}.d" / credentials.DROPIN, "has systemd decrypt it") for unit in credentials.UNITS),
+)
+
 _PUBLISHED = {
     "gateway.json": "where the gateway listens, and in front of what",
     "secret": "what the gateway and Node-RED know each other by",
     "server.pem": "the server's key and certificate",
-    "device-ca.pem": "the device CA's certificate",
+    "device-ca.pem": "the certificates of the device CAs that are trusted",
     "snapshot.json": "the rules in force, and which parts belong to them",
     "sidebar.json": "the devices by name, for the sidebar in Node-RED's editor",
     "snapshot": "the devices and networks in force, in parts",

@@ -91,7 +91,7 @@ def end(site: Site, kind: Kind, *, force: bool = False) -> Done:
     Conflict when there is none, while the new server root does not sign, and while devices in use have nothing
     from the new device CA (they are named), but for `force`.
     """
-    with changing(site) as tx:
+    with changing(replace(site, insist=site.insist or force)) as tx:
         old = authorities.overtaken(tx, kind)
         if kind == "server" and authorities.waiting(tx) is not None:
             raise Conflict(
@@ -109,7 +109,8 @@ def now(site: Site) -> Done:
     that somebody else has. Nobody gets in by them from then on.
     """
     passphrase = authorities.passphrase_of_keys(site)
-    with changing(site) as tx:
+    # a key that somebody else has is worse than nobody in: there is always a way back on the machine
+    with changing(replace(site, insist=True)) as tx:
         old = [row for row in authorities.trusted(tx, "device") if row.signing]
         names = authorities.names_of(Config.of(tx.site().config))
         authorities.create(site, tx, "device", names, passphrase)
@@ -221,7 +222,7 @@ def _progress(site: Site, view: Reader, kind: Kind) -> Progress:
             moved = view.devices_by_authority(at).get(new.id, 0)
         else:
             remaining = view.nothing_since(new.created_at, at)
-            moved = view.devices_in_use() - len(remaining)
+            moved = view.devices_with_certificates(at) - len(remaining)
     return Progress(
         kind=kind,
         stage="none" if not old else "handing-out" if waiting is not None else "overlap",

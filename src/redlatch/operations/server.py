@@ -58,6 +58,7 @@ def refresh(site: Site, *, anew: bool = True, environ: Mapping[str, str] | None 
     config = site.config()
     found = engines.engines(site.settings, config) or engines.required(site)
     laid_out = layout.bring(site.settings, config.target)
+    authorities.remove_orphans(site)
     pair = read_pair(*config.server_files) if config.server_files is not None else None
     hosts = allowed_hosts(config, pair.leaf if pair is not None else None)
     changes = list(laid_out)

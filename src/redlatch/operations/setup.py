@@ -12,7 +12,7 @@ from redlatch.engines.nodered import dropin, edit, locate, publish, scan, users
 from redlatch.engines.nodered.flows import read_flows
 from redlatch.engines.nodered.inspection import Inspection, inspect_settings, not_adoptable
 from redlatch.errors import Conflict, InvalidInput, NotPermitted, NotSetUp, UsageError
-from redlatch.files import Owner, make_dir, names_in, own_user
+from redlatch.files import Owner, make_dir, own_user
 from redlatch.operations import authorities, layout, machine, server
 from redlatch.operations.publishing import Force, enforce
 from redlatch.operations.site import Config, Site, Target, changing, check_clock, exclusive, set_config
@@ -252,7 +252,7 @@ def make_site(
         store = open_() if settings.database.exists() else create()
     site = Site(settings, store, actor, clock, passphrase)
     _ensure_authorities(site, config, protect=protect)
-    _remove_orphans(site)
+    authorities.remove_orphans(site)
     wanted = replace(config, adopted=site.config().adopted)
     if wanted != site.config():
         with changing(site) as tx:
@@ -274,13 +274,6 @@ def _ensure_authorities(site: Site, config: Config, *, protect: bool) -> None:
             tx.record("site.created", machine=config.machine)
         for kind in missing:
             authorities.create(site, tx, kind, authorities.names_of(config), secret)
-
-
-def _remove_orphans(site: Site) -> None:
-    """CA keys whose transaction never happened (killed in between), and those of CAs that were taken out of use,
-    are of no use to anybody but a thief.
-    """
-    authorities.remove_keys(site, names_in(site.settings.keys) - set(authorities.key_files(site)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,9 @@ def _register(tx: Transaction, device_id: str, certificate: x509.Certificate, or
     tx.add_certificate(
         fingerprint=fingerprint,
         device_id=device_id,
-        authority_id=next(row.id for row in tx.authorities("device") if row.certificate == ca),
+        authority_id=next(
+            row.id for row in tx.authorities("device") if row.certificate == ca and row.retired_at is None
+        ),
         serial=serial,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,

@@ -63,7 +63,7 @@ def impact(before: Snapshot, after: Snapshot, seen: Iterable[Seen], *, now: int)
 
     Both need the devices of that traffic only, and their networks. Cut is what was let in, would be by `before`,
     and is not by `after`; let in is the other way round, whatever the log says of it. Entries that say the same
-    are judged once: two decisions each, 30 microseconds apiece with four rules (measured).
+    are judged once, by two decisions: 30 microseconds for both with four rules, 1.4 for one alike (measured).
     """
     judged = 0
     alike: dict[Seen, tuple[int, int]] = {}

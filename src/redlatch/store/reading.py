@@ -76,6 +76,12 @@ class Reader:
         """How many devices in use have a certificate of each authority that ends after `at`; never 0."""
         return dict(self._all(sql.DEVICES_BY_AUTHORITY, {"at": int(at.timestamp())}, _numbers))
 
+    def devices_with_certificates(self, at: datetime) -> int:
+        """How many devices in use have a certificate that ends after `at`."""
+        return int(
+            self._connection.execute(sql.DEVICES_WITH_CERTIFICATES, {"at": int(at.timestamp())}).fetchone()[0]
+        )
+
     def issued_by_authority(self, authority_id: int) -> int:
         """How many certificates of devices an authority has issued, ever."""
         return int(self._connection.execute(sql.ISSUED_BY_AUTHORITY, {"id": authority_id}).fetchone()[0])

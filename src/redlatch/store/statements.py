@@ -38,6 +38,10 @@ DEVICES_BY_AUTHORITY = (
     "SELECT c.authority_id, COUNT(DISTINCT c.device_id) FROM certificates c JOIN devices d ON d.id = c.device_id"
     " WHERE c.revoked_at IS NULL AND d.revoked_at IS NULL AND c.not_after > :at GROUP BY c.authority_id"
 )
+DEVICES_WITH_CERTIFICATES = (
+    "SELECT COUNT(DISTINCT c.device_id) FROM certificates c JOIN devices d ON d.id = c.device_id"
+    " WHERE c.revoked_at IS NULL AND d.revoked_at IS NULL AND c.not_after > :at"
+)
 ISSUED_BY_AUTHORITY = "SELECT COUNT(*) FROM certificates WHERE authority_id = :id"
 # Devices in use that would have nothing left without this authority.
 ONLY_OF_AUTHORITY = (

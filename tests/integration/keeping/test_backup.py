@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -210,7 +211,42 @@ def test_a_tar_of_somebody_elses_is_refused(data: bytes) -> None:
         archive.unpack(data)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        (member("../../etc/cron.d/x"), "no redlatch puts there"),
+        (member("/etc/passwd"), "no redlatch puts there"),
+        (member("keys/../x"), "no redlatch puts there"),
+        (member("keys/a/b"), "no redlatch puts there"),
+        (member("keys/x.pem", tarfile.SYMTYPE, link="/etc/shadow"), "no plain file"),
+        (member("keys/x.pem", tarfile.LNKTYPE, link="redlatch.db"), "no plain file"),
+        (member("keys/x.pem", tarfile.FIFOTYPE), "no plain file"),
+        (member("keys/x.pem", size=1 << 20), "larger"),
+        (member("redlatch.db"), "twice"),
+    ],
+    ids=lambda one: one.name if isinstance(one, tarfile.TarInfo) else "",
+)
+def test_a_whole_backup_with_something_slipped_in_is_refused(
+    original: Original, put: tarfile.TarInfo, said: str
+) -> None:
+    """All else is right, and the manifest lists it: the name, the kind or the size alone is why."""
+    content = bytes(put.size)
+    with tarfile.open(fileobj=io.BytesIO(archive.pack(original.archive))) as tar:
+        members = {one.name: tar.extractfile(one).read() for one in tar.getmembers()}  # type: ignore[union-attr]
+    manifest = json.loads(members.pop("manifest.json"))
+    listed = {"size": put.size, "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["members"] = {put.name: listed} | manifest["members"]
+    members = {"manifest.json": json.dumps(manifest).encode()} | members
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as made:
+        for name, data in members.items():
+            made.addfile(member(name, size=len(data)), io.BytesIO(data))
+        made.addfile(put, io.BytesIO(content))
+    with pytest.raises(BadBackup, match=said):
+        archive.unpack(stream.getvalue())
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_backup_changed_in_any_place_is_refused(original: Original, data: st.DataObject) -> None:
     """Bytes changed, cut off, put in or behind: the tar says so, or holds the same as before."""
@@ -349,6 +385,22 @@ def test_unencrypted_keys_go_to_another_program_only(shell: Shell) -> None:
     done = shell.run("backup", "--plain", "-")
     assert done.returncode == 0, done.stderr
     assert set(archive.unpack(done.stdout).keys) == names_in(shell.folder / "home/authority/keys")
+
+
+@as_root
+def test_the_file_belongs_to_whoever_called_sudo(original: Original, tmp_path: Path) -> None:
+    """Also where the folder is root's: a file that its owner cannot take away is of no use."""
+    from redlatch.cli.backup import _Writing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUDO_UID", "12345")
+        patch.setenv("SUDO_GID", "12346")
+        writing = _Writing(tmp_path / "redlatch.backup")
+        with writing:
+            writing.write(original.file)
+            writing.finish()
+    state = (tmp_path / "redlatch.backup").stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode), state.st_nlink) == (12345, 12346, 0o600, 1)
 
 
 @as_root

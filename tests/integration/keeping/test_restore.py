@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -79,6 +80,19 @@ def test_what_is_written_is_private(original: Original, tmp_path: Path) -> None:
     assert {mode for path, mode in modes.items() if path.is_file() and path.name != "lock"} == {0o600}
     assert stat.S_IMODE(settings.authority.stat().st_mode) == 0o700
     assert names_in(settings.home) == {"authority"}
+
+
+@as_root
+def test_in_an_installation_of_roots_all_of_it_belongs_to_the_services_user(
+    original: Original, tmp_path: Path
+) -> None:
+    """The home is root's, what is in it the user's as whom the service runs; so the service can change it."""
+    user = pwd.getpwnam("daemon")
+    settings = Settings(tmp_path / "new", system=True, user="daemon")
+    put_back(original.file, settings).store.close()
+    assert settings.home.stat().st_uid == 0
+    owners = {path: path.stat() for path in (settings.authority, *settings.authority.rglob("*"))}
+    assert {(one.st_uid, one.st_gid) for one in owners.values()} == {(user.pw_uid, user.pw_gid)}
 
 
 def test_a_site_that_is_there_is_not_touched(original: Original, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ class Gate:
     def open(self) -> Site:
         if self.site is None:
             self.site = bootstrap.open_site(self.settings, actor="test")
-        return self.site
+        # Most houses have one device only; what locks that out is what the guard's own tests are about.
+        return replace(self.site, insist=True)
 
     def key(self, name: str, **more: Any) -> Key:
         issued = devices.add(self.open(), name, **more)

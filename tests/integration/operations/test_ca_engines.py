@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_certificates_from_elsewhere_are_adopted_one_by_one(house: Both, tmp_pat
         site, "neighbour", [neighbour.cert], password
     ).new_anchor  # its issuer is known by now
     everybody_in(house, neighbour)
-    assert in_force(devices.revoke(site, "card").force)
+    assert in_force(devices.revoke(replace(site, insist=True), "card").force)
     assert gets_in(house, card) == [False, False]
     issuer = certificates.fingerprint(certificates.load_certificates(company.cert.read_bytes())[0])
     with pytest.raises(Conflict, match="neighbour"):

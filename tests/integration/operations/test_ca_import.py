@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -261,7 +262,7 @@ def test_a_device_is_adopted_once_and_a_revoked_one_never(site: Site, tmp_path: 
         adopting.adopt(site, "Ada", [later.cert], password)
     adopting.adopt(site, "Ada", [later.cert], password, further=True)
     assert len(devices.show(site, "Ada").certificates) == 2
-    devices.revoke(site, "Ada")
+    devices.revoke(replace(site, insist=True), "Ada")
     with pytest.raises(Conflict, match="for good"):
         adopting.adopt(site, "Ada", [card.cert], password)
     listed = [one for one in authorities.listed(site)[0] if one.state == "trusted"]

@@ -70,7 +70,7 @@ def test_what_needs_no_key_goes_on_while_they_are_locked(site: Site) -> None:
     service_key.server_pem(site)
     locking.lock(site, b"secret")
     devices.set_role(site, "phone", "viewer")
-    assert devices.revoke(site, "tablet").certificates == 1
+    assert devices.revoke(replace(site, insist=True), "tablet").certificates == 1
     assert rotation.end(site, "device", force=True).cut == ("phone",)
     service_key.server_pem(site)
     for attempt in (

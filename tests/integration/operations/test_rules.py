@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.integration.operations.conftest import House
 from tests.support.site import published
 
-from redlatch.errors import Conflict, InvalidInput, NotFound, RedlatchError, UsageError
+from redlatch.errors import Conflict, InvalidInput, LockOut, NotFound, RedlatchError, UsageError
 from redlatch.operations import devices, machine, networks, rules
 from redlatch.operations.rules import Wanted
 from redlatch.operations.site import Site
@@ -99,7 +100,7 @@ def test_devices_are_named_and_revoked_ones_said(site: Site) -> None:
     change = rules.add(site, Wanted(area="static", devices=("bart’s PHONE",)))
     assert change.shown is not None
     assert change.shown.sentence == "Bart's phone, from anywhere, may reach the static files"
-    devices.revoke(site, "Bart's phone")
+    devices.revoke(replace(site, insist=True), "Bart's phone")
     devices.add(site, "Bart's phone")
     shown = rules.list_rules(site)[-1]
     assert shown.sentence == "Bart's phone (revoked), from anywhere, may reach the static files"
@@ -139,12 +140,14 @@ def test_the_open_port_is_opened_changed_and_closed(site: Site) -> None:
     assert any("nobody gets in there" in one for one in low.remarks)
 
 
-def test_removing_the_last_way_into_the_editor_is_asked_about(site: Site) -> None:
-    """Once, when it happens."""
-    assert rules.remove(site, 1).question == ""
-    assert "editor" in rules.remove(site, 2, dry_run=True).question
+def test_removing_the_last_way_into_the_editor_is_refused(site: Site) -> None:
+    """While somebody is there who has it."""
+    devices.add(site, "desk")
+    rules.remove(site, 1)
+    with pytest.raises(LockOut):
+        rules.remove(site, 2)
+    devices.revoke(replace(site, insist=True), "desk")
     rules.remove(site, 2)
-    assert rules.remove(site, 3, dry_run=True).question == ""
 
 
 @pytest.mark.parametrize(

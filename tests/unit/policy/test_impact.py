@@ -144,9 +144,9 @@ def test_the_open_port(before: int | None, after: int | None, cut: bool) -> None
 def test_a_week_of_a_busy_house_costs_little() -> None:
     """50,000 entries, of which 200 differ, are judged in well under a second."""
     some = [seen(f"/x/{number % 200}", at=NOW - number) for number in range(50_000)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert weighed(snapshot(), without(2), *some).judged == 50_000
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 # --- who can still put things right
