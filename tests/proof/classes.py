@@ -38,7 +38,7 @@ class Finding(NamedTuple):
     test: str
 
 
-def tests_of(one: Class) -> Iterator[str]:
+def named_by(one: Class) -> Iterator[str]:
     """All tests of a class."""
     for proof in (one.node_red, one.gateway, one.control):
         if not isinstance(proof, str):
