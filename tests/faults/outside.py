@@ -6,7 +6,7 @@ from tests.faults.fault import Fault
 
 _OUTSIDE = "integration/checks/test_outside.py"
 _NODERED = "integration/checks/test_nodered.py"
-_NAMES = "integration/checks/test_names.py"
+_NAMES = "integration/checks/test_check_names.py"
 
 FAULTS = [
     Fault(check, file, old, new, f"{place} {words}")
