@@ -119,7 +119,8 @@ class Campaign:
         inject = full_from(call, self.ran) if kind == "disk full" else failing_at(call, "EIO")
         ran = self._run(inject)
         hit = next((one for one in ran.calls if "INJECTED" in one.result), None)
-        if hit is None or not hit.changes:  # calls that only read are not always as many
+        piped = any("INJECTED" in one.result and "pipe:" in "".join(one.paths) for one in ran.calls)
+        if hit is None or not hit.changes or piped:  # calls that only read, or tell others, are not always as many
             self.ended["missed"] += 1
             return
         where = f"{kind} at {call}"
@@ -151,7 +152,9 @@ class Campaign:
             yield f"the store cannot be read: {error}"
 
     def _taken_back(self, found: str) -> bool:
-        """Whether it is the state before but for what says that it was undone."""
+        """Whether it is the state before but for what says that it was undone, or that of another beginning."""
+        if self.operation.unread and self.operation.unread in found:
+            return True
         kind = self.operation.taken_back
         return (
             bool(kind) and f'"{kind}"' in found and _but_for_the_audit(found) == _but_for_the_audit(self.states[0])

@@ -18,8 +18,11 @@ from tests.integration.operations.gateways import Both
 from tests.support.enrolling import make_csr
 
 from redlatch import bootstrap
+from redlatch.files import write_new
 from redlatch.operations import (
+    backup,
     devices,
+    emergency,
     exchange,
     gateway,
     importing,
@@ -28,12 +31,14 @@ from redlatch.operations import (
     networks,
     notices,
     origins,
+    restore,
     roles,
     rotation,
     rules,
     server,
     service,
     setup,
+    trials,
 )
 
 PEER: Final = "192.168.1.20"
@@ -84,6 +89,8 @@ class Place(Both):
             if name == "third guest":
                 links.redeem(site, made.token, peer=PEER, by_page=False, csr=make_csr())
                 self.other = made.link.id
+        backup.make(site, seal=bytes, how={}, deliver=(self.root / "backup").write_bytes)  # type: ignore[arg-type]
+        devices.revoke(site, "tablet")
         (self.root / "long.txt").write_text("".join(f"10.{n >> 8}.{n & 255}.0/25\n" for n in range(LONG)))
         text = exchange.export(site).replace("kiosk", "panel") + (
             '\n[[rule]]\narea = "static"\nroles = ["panel"]\nfrom = ["home"]\n'
@@ -108,7 +115,8 @@ Base = Literal["fresh", "locked", "lived", "many"]
 @dataclass(frozen=True)
 class Operation:
     """`again`: the next command is the operation itself, because there may be no site yet, or none any more.
-    `taken_back`: the kind of event by which it undoes itself when it fails.
+    `taken_back`: the kind of event by which it undoes itself when it fails. `unread`: in a state with these words
+    it could not read the site that was there, and had said so before it was told to go on.
     """
 
     name: str
@@ -116,6 +124,7 @@ class Operation:
     base: Base = "lived"
     again: bool = False
     taken_back: str = ""
+    unread: str = ""
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")
@@ -135,6 +144,21 @@ def _redeem(at: Place) -> None:
     links.redeem(at.open(), at.token, peer=PEER, by_page=False, csr=make_csr())
 
 
+def _back_up(at: Place) -> None:
+    backup.make(at.open(), seal=bytes, how={}, deliver=lambda data: write_new(at.root / "new", data, mode=0o600))
+
+
+def _restore(at: Place) -> None:
+    proved = backup.read((at.root / "backup").read_bytes(), at.root / "backup")
+    plan = restore.plan(at.settings, proved, now=bootstrap.now(), replace_present=True)
+    restore.restore(plan, actor="test", clock=bootstrap.now)
+
+
+def _on_trial(at: Place) -> None:
+    asked = trials.Asked(timedelta(minutes=2), "a rule", "nobody's")
+    rules.add(replace(at.open(), trial=asked), rules.Wanted(area="static", roles=("user",)))
+
+
 OPERATIONS: Final = (
     Operation("up", lambda at: at.lock(), "fresh", again=True),
     Operation("up with another name", lambda at: at.lock(names=("cellar.local",)), "locked", again=True),
@@ -148,11 +172,13 @@ OPERATIONS: Final = (
     Operation("device rename", lambda at: devices.rename(at.open(), "phone", "pocket")),
     Operation("device role", lambda at: devices.set_role(at.open(), "phone", "kiosk")),
     Operation("device role among many", lambda at: devices.set_role(at.open(), "d7", "owner"), "many"),
+    Operation("device add --emergency", lambda at: emergency.open_(at.open(), "way back")),
     Operation("device invite", lambda at: links.invite(at.open(), [links.Wanted("new")], trust_lan=True)),
     Operation("device withdraw", lambda at: links.withdraw(at.open(), at.number)),
     Operation("link redeemed", _redeem),
     Operation("link confirmed", lambda at: links.confirmed(at.open(), at.other)),
     Operation("rule add", lambda at: rules.add(at.open(), rules.Wanted(area="static", roles=("user",)))),
+    Operation("rule add on trial", _on_trial),
     Operation("rule remove", lambda at: rules.remove(at.open(), 5)),
     Operation("rule open-port", lambda at: rules.set_open_port(at.open(), at.behind)),
     Operation("rules apply", _apply),
@@ -178,5 +204,7 @@ OPERATIONS: Final = (
     Operation("ca rotate server", lambda at: rotation.begin(at.open(), "server")),
     Operation("ca lock", lambda at: locking.lock(at.open(), b"correct horse")),
     Operation("ca request", lambda at: importing.request(at.open(), "device")),
+    Operation("backup", _back_up),
+    Operation("restore", _restore, unread='"replaced\\":null'),
     Operation("notify", lambda at: notices.configure(at.open(), command=None, webhook="https://notes.example/x")),
 )

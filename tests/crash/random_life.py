@@ -333,8 +333,8 @@ class Life:
     def step(self) -> None:
         step = self.choose()
         killed = self.dice.random() < self.kills
-        at_write = self.dice.randrange(1, 15) if killed and self.dice.random() < 0.5 else 0
-        after = self.dice.random() * 0.15 if killed and not at_write else None
+        at_write = self.dice.randrange(1, 11) if killed and self.dice.random() < 0.5 else 0
+        after = self.dice.random() * 0.05 if killed and not at_write else None
         said = self._run(step.do, at_write, after)
         now = self.store()
         new = self._new(step, now)

@@ -231,6 +231,8 @@ class PowerCut:
         elif call.is_data:
             self._wrote(call, path)
         elif call.name.startswith("rename"):
+            # what is pending in a folder that moves goes along with it, where nobody here follows
+            self.names = [one for one in self.names if not any(_inside(one[1], Path(at)) for at in call.paths[:2])]
             self.names.append(("rename", *call.paths[:2]))
             if path in self.files:
                 self.files[call.paths[1]] = self.files.pop(path)
