@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.clients import Connection, Refused, request
-from tests.support.nodered import NodeRed, write_settings
+from tests.support.nodered import NodeRed, Version, write_settings
 from tests.support.running_gateway import running
 from tests.support.site import Device, Site
 from tests.support.wait import until
@@ -66,14 +66,15 @@ def _answers(connection: Connection, target: str) -> bool:
         return False
 
 
-def test_the_guard_looks_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["5.0"])
+def test_the_guard_looks_by_itself(version: Version, tmp_path: Path) -> None:
     """Node-RED's fs.watch is deaf: devices come, go, and are cut all the same, within seconds."""
     site = Site(tmp_path / "site")
     laptop = site.device("laptop", "owner")
     write_settings(tmp_path / "user", published=site.published)
     deaf = tmp_path / "deaf.js"
     deaf.write_text(_DEAF_NODE)
-    with NodeRed("5.0", tmp_path / "user", env={"NODE_OPTIONS": f"--require {deaf}"}) as red:
+    with NodeRed(version, tmp_path / "user", env={"NODE_OPTIONS": f"--require {deaf}"}) as red:
         follows(site, red.port, "/settings", laptop)
 
 

@@ -11,14 +11,6 @@ FAULTS = [
     Fault(check, file, old, new, f"{place} {words}".strip())
     for check, file, old, new, place, words in (
         (
-            "the new store's log is folded in before it gets its name",
-            "store/database.py",
-            'connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")',
-            "pass",
-            _WRITES,
-            "whatever and up",
-        ),
-        (
             "a commit waits for the disk",
             "store/database.py",
             '"synchronous = FULL"',
@@ -57,14 +49,6 @@ FAULTS = [
             "            pass",
             _WRITES,
             "new-root or rotate",
-        ),
-        (
-            "what cannot be marked is done all the same",
-            "operations/lookups.py",
-            "with contextlib.suppress(OSError, FileProblem):\n        if not wanted",
-            "with contextlib.suppress(FileProblem):\n        if not wanted",
-            _WRITES,
-            "rules-apply",
         ),
         (
             "the guard looks by itself",
