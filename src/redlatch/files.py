@@ -165,7 +165,7 @@ def _is_trusted(folder: int, name: str) -> bool:
 
 
 def sync_dir(path: Path) -> None:
-    """Makes a rename or unlink in `path` durable."""
+    """Makes a rename or unlink in `path` durable. FileProblem."""
     with explained("write", path), held(path) as folder:
         os.fsync(folder)
 

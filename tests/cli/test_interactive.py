@@ -153,7 +153,7 @@ def test_up_with_devices_waits_for_one_of_them(person: Person, tmp_path: Path) -
         assert done.returncode == 0
         folder = person.cwd / name
         device.pem.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-    person.run("device", "revoke", "bad")
+    assert person.run("device", "revoke", "bad", "--force").returncode == 0
     person.run("down", "--yes")
     assert not is_locked(person)
     with Terminal(person, *UP) as terminal:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fuzz import harness
-from tests.proof.classes import CLASSES, FINDINGS, TESTS, Class, tests_of
+from tests.proof.classes import CLASSES, FINDINGS, TESTS, Class, named_by
 
 DOCUMENT = (TESTS.parent / "docs/proof.md").read_text(encoding="utf-8")
 
@@ -32,7 +32,7 @@ def exists(test: str) -> bool:
 
 def test_every_test_that_is_named_exists() -> None:
     """In the list, and in the document."""
-    named = {test for one in CLASSES for test in tests_of(one)} | {one.test for one in FINDINGS}
+    named = {test for one in CLASSES for test in named_by(one)} | {one.test for one in FINDINGS}
     written = set(re.findall(r"`([a-z/_0-9]+\.py::\w+)`", DOCUMENT))
     assert [one for one in sorted(named | written) if not exists(one)] == []
     assert written == named, "run scripts/proof --write"
@@ -47,7 +47,7 @@ def test_every_class_is_proved_on_both_engines(one: Class) -> None:
         if isinstance(proof, str):
             assert proof.startswith("no part: ")
             assert one.control
-    assert len(set(tests_of(one))) >= 3
+    assert len(set(named_by(one))) >= 3
 
 
 def test_all_classes_are_there_and_none_twice() -> None:

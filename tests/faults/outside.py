@@ -6,7 +6,7 @@ from tests.faults.fault import Fault
 
 _OUTSIDE = "integration/checks/test_outside.py"
 _NODERED = "integration/checks/test_nodered.py"
-_NAMES = "integration/checks/test_names.py"
+_NAMES = "integration/checks/test_check_names.py"
 
 FAULTS = [
     Fault(check, file, old, new, f"{place} {words}")
@@ -19,7 +19,7 @@ FAULTS = [
         ("another answer is Node-RED's", "checks/knocking.py", "frozenset({400, 403, 421})", "frozenset({400, 401, 403, 404, 421})", _OUTSIDE, "what_is_seen"),
         ("the ended one has ended", "operations/throwaways.py", ".not_valid_after(now - timedelta(days=1))", ".not_valid_after(now + timedelta(days=1))", _OUTSIDE, "revoked_and_audited"),
         ("nothing is left behind", "operations/throwaways.py", '        _revoke(site, [f"{mark} {kind}" for kind in orders])\n', "        pass\n", _OUTSIDE, "revoked_and_audited"),
-        ("nothing keeps them in use", "operations/throwaways.py", "changing(site, weighed=False)", "changing(site)", _OUTSIDE, "other_doors"),
+        ("nothing keeps them in use", "operations/throwaways.py", "changing(site, weighed=False)", "changing(site)", "integration/operations/test_throwaways.py", "may_go"),
         ("what was left is found", "operations/throwaways.py", 'or not Path(f"/proc/{match[1]}").exists()', "", _OUTSIDE, "killed"),
         ("what runs is left alone", "operations/throwaways.py", 'or not Path(f"/proc/{match[1]}").exists()', "or True", _OUTSIDE, "killed"),
         ("our knocks are no traffic", "operations/traffic.py", "one.address != ours and ", "", _OUTSIDE, "no_traffic"),

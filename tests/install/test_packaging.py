@@ -59,6 +59,23 @@ def test_the_unit_is_hardened_and_may_write_its_spool_only() -> None:
     assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
+@pytest.mark.parametrize("unit", sorted((PACKAGING / "systemd").glob("*.service")), ids=lambda path: path.stem)
+def test_the_scores_in_the_documents_are_systemds(unit: Path) -> None:
+    """docs/hardening.md has a row for each unit, and its figure is what systemd says."""
+    rows = re.findall(
+        rf"^\| `{re.escape(unit.name)}`.* \| (\d+\.\d) \|$", (ROOT / "docs/hardening.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 1
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", unit],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = re.search(r"exposure level for .*: (\d+\.\d)", done.stdout)
+    assert said, done.stderr
+    # Other versions of systemd count a little differently
+    assert abs(float(said[1]) - float(rows[0])) <= 0.3
+
+
 def test_systemd_understands_the_unit_as_it_is_written_for_a_home(tmp_path: Path) -> None:
     """Program and home are those of the installation; nothing of the usual ones is left in another home's unit."""
     path = tmp_path / gateway_unit.UNIT

@@ -182,7 +182,9 @@ NEXT = {
         "When all is well: redlatch ca rotate server --end",
     ),
     ("server", "end"): ("The old root can be removed from every device: it vouches for nothing any more.",),
-    ("device", "now"): ("Nobody has a key now. The first one: redlatch device send NAME --role owner",),
+    ("device", "now"): (
+        "Nobody has a key now. The first one, on this machine: redlatch device send NAME --role owner",
+    ),
 }
 
 

@@ -181,8 +181,13 @@ def _der(data: bytes, password: bytes) -> tuple[list[x509.Certificate], list[Key
         return [x509.load_der_x509_certificate(data)], []
     with contextlib.suppress(Exception):
         return pkcs7.load_der_pkcs7_certificates(data), []
-    with contextlib.suppress(ValueError, TypeError):
-        key = load_der_private_key(data, password or None)
+    with contextlib.suppress(ValueError):
+        try:
+            key = load_der_private_key(data, password or None)
+        except TypeError:  # it is under a passphrase and none was given, or the reverse
+            if not password:
+                raise PassphraseNeeded("the private key is encrypted", hint="give its password") from None
+            key = load_der_private_key(data, None)
         if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             return [], [key]
     raise InvalidInput(

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import pkgutil
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def add(site: Site) -> str:
 
 def add_and_revoke(site: Site) -> list[str]:
     added = devices.add(site, "Ada's tablet")
-    return [added.force.state, devices.revoke(site, "Ada's tablet").force.state]
+    return [added.force.state, devices.revoke(replace(site, insist=True), "Ada's tablet").force.state]
 
 
 def last_look(site: Site) -> int | None:

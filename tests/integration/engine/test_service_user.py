@@ -22,7 +22,7 @@ from redlatch.engines.nodered import publish
 from redlatch.engines.nodered.users import User, call_as, clean_environment, drop_rights
 from redlatch.errors import EngineError, FileProblem, NotPermitted, RedlatchError
 from redlatch.files import make_dir, write_atomic
-from redlatch.operations import devices, layout, lookups, server, setup
+from redlatch.operations import authorities, devices, layout, lookups, server, setup
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Site, exclusive
 from redlatch.settings import Settings
@@ -290,7 +290,7 @@ def test_root_follows_no_folder_that_became_a_link(name: str, home: Home, treasu
     with pytest.raises(FileProblem):
         make_dir(home.settings.home / name / "plugin/x", mode=0o755)
     assert attempt(up, home) in ("FileProblem", "StoreError", "NotAdoptable")
-    setup._remove_orphans(site)
+    authorities.remove_orphans(site)
     publish.remove_parts(home.settings, ["kept"])
     assert publish.parts(home.settings) == set() or name != "published/snapshot"
     assert rights(treasure) == before

@@ -286,7 +286,15 @@ def test_only_a_recipient_opens_it(original: Original, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["age1", "ssh-rsa AAAA", "ecdsa-sha2-nistp256 AAAA", "me@example.org", str(KEY), ""]
+    "wrong",
+    [
+        "age1",
+        "ssh-rsa AAAA",
+        "ecdsa-sha2-nistp256 AAAA",
+        "me@example.org",
+        pytest.param(str(KEY), id="secret"),
+        "",
+    ],
 )
 def test_what_is_no_public_key_is_refused_without_being_repeated(wrong: str) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -173,7 +173,7 @@ def test_certificates_from_elsewhere_are_adopted_one_by_one(house: Both, tmp_pat
     company = other.make(tmp_path, "company", other.CA, key=other.RSA)
     card = other.make(tmp_path, "card", other.LEAF, by=company, key=other.RSA)
     neighbour = other.make(tmp_path, "neighbour", other.LEAF, by=company)
-    done = adopting.adopt(site, "card", [card.cert, company.cert], password, role="owner")
+    done = adopting.adopt(site, "card", [card.cert, company.cert], password)
     assert done.new_anchor
     assert in_force(done.force)
     everybody_in(house, card)

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_one_change_writes_few_files(site: Site, count: int) -> None:
         lambda: devices.set_role(site, "phone", "owner"),
         lambda: devices.renew(site, "phone"),
         lambda: devices.rename(site, "d1", "D one"),
-        lambda: devices.revoke(site, "phone"),
+        lambda: devices.revoke(replace(site, insist=True), "phone"),  # the only owner
     ):
         before = files(site.settings)
         change()
@@ -193,7 +194,7 @@ def test_a_stop_between_parts_and_head_keeps_the_old_state(site: Site, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(publish, "publish_file", stop)
-        force = devices.revoke(site, "phone").force
+        force = devices.revoke(replace(site, insist=True), "phone").force
         assert force.state == "recorded"
         assert published(site.settings.published) == before
         assert is_whole(site.settings)

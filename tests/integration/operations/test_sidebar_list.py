@@ -120,7 +120,7 @@ def test_a_change_is_published_without_it(site: Site) -> None:
     path.unlink()
     (path / "in the way").mkdir(parents=True)
     before = publish.snapshot_version(site.settings)
-    force = devices.revoke(site, "phone").force
+    force = devices.revoke(replace(site, insist=True), "phone").force
     assert force.state == "published"
     assert publish.snapshot_version(site.settings) == (before or 0) + 1
     assert "Node-RED is not locked" in force.note  # what matters more is said first

@@ -144,8 +144,11 @@ def test_the_path_length_of_each_is_kept(now: datetime) -> None:
 
 def test_a_chain_that_is_not_whole_is_refused(now: datetime) -> None:
     """The missing certificate is named."""
+    below = made(now, "below", "root")
     with pytest.raises(InvalidInput, match="CN=root"):
-        taken("device", now, made(now, "below", "root"))
+        taken("device", now, below)
+    with pytest.raises(InvalidInput, match="CN=root"):
+        foreign.device(made(now, "leaf", "below"), [below], now=now)
 
 
 def test_a_chain_is_whole_by_its_signatures_and_not_by_its_names(now: datetime) -> None:

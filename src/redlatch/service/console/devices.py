@@ -195,6 +195,8 @@ def _role_form(ask: Ask, one: Device, chosen: str, would: dict[str, Any], status
 def role(ask: Ask) -> Page | Begin:
     """Gives a device another role. What locks somebody out is shown first, and wants its box ticked."""
     one, new = _found(ask), ask.form.get("role")
+    with ask.site.store.read() as view:
+        roles.base_of(view, new)  # that there is no such role is said at once
     would = weighing.refused(ask, lambda site: devices.set_role(site, uuid.UUID(one.id), new))
     if would is not None:
         return _role_form(ask, one, new, would, 409)
