@@ -233,7 +233,8 @@ class PowerCut:
         elif call.name.startswith("rename"):
             # what is pending in a folder that moves goes along with it, where nobody here follows
             self.names = [one for one in self.names if not any(_inside(one[1], Path(at)) for at in call.paths[:2])]
-            self.names.append(("rename", *call.paths[:2]))
+            what = "exchange" if "RENAME_EXCHANGE" in call.arguments else "rename"
+            self.names.append((what, *call.paths[:2]))
             if path in self.files:
                 self.files[call.paths[1]] = self.files.pop(path)
         elif call.name.startswith("link"):
@@ -305,6 +306,11 @@ class PowerCut:
             if what == "rename" and Path(other).exists():
                 Path(other).rename(one)
                 self._put_back(other)
+            elif what == "exchange":
+                aside = Path(f"{one}-aside")
+                Path(one).rename(aside)
+                Path(other).rename(one)
+                aside.rename(other)
             elif what == "link":
                 Path(other).unlink(missing_ok=True)
             elif what == "unlink":

@@ -250,7 +250,7 @@ def test_the_program_is_found_and_judged(tmp_path: Path) -> None:
 
 def test_no_haproxy_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("redlatch.engines.haproxy.program._PLACES", str(tmp_path))
+    monkeypatch.setattr("redlatch.engines.haproxy.program.PLACES", str(tmp_path))
     with pytest.raises(EngineError) as caught:
         find()
     assert "apt-get install haproxy" in caught.value.hint

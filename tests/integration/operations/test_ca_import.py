@@ -121,7 +121,7 @@ def test_a_file_that_asks_for_too_much_is_given_up(kind: str, tmp_path: Path) ->
     pem = tmp_path / "bomb.pem"
     pem.write_bytes(keys._pem("ENCRYPTED PRIVATE KEY", bomb(kind)))
     with pytest.raises(InvalidInput, match="more rounds"):  # in PEM it is seen before anything is done
-        opening.read([pem], password, seconds=1)
+        opening.read([pem], password, seconds=20)
 
 
 def test_a_bundle_that_asks_for_too_much_is_given_up(tmp_path: Path) -> None:
