@@ -286,18 +286,26 @@ def _remove_left(home: Path) -> None:
 
 def _take_place(settings: Settings, built: Path, now: datetime) -> Path | None:
     """Gives the new authority folder its name in one step; where what was there before is now."""
-    kept = None
-    with explained("put the restored site into", settings.home):
-        if not os.path.lexists(settings.authority):
-            built.rename(settings.authority)
-        else:
-            _exchange(built, settings.authority)
-            sync_dir(settings.home)
-            if _holds_something(built):
-                kept = settings.home / f"{_KEPT}{now:%Y%m%dT%H%M%SZ}"
-                built.rename(kept)
-    sync_dir(settings.home)
-    return kept
+    home, present = settings.home, settings.authority
+    with explained("put the restored site into", home):
+        if not os.path.lexists(present):
+            built.rename(present)
+            sync_dir(home)
+            return None
+        # Under this name from the start: with the exchange the site of before lies there, and nothing that clears
+        # up after a failure or a kill takes it away.
+        kept = home / f"{_KEPT}{now:%Y%m%dT%H%M%SZ}"
+        built.rename(kept)
+        try:
+            _exchange(kept, present)
+        except BaseException:
+            shutil.rmtree(kept, ignore_errors=True)
+            raise
+        sync_dir(home)
+        if _holds_something(kept):
+            return kept
+        shutil.rmtree(kept, ignore_errors=True)
+    return None
 
 
 def _holds_something(folder: Path) -> bool:
@@ -306,13 +314,9 @@ def _holds_something(folder: Path) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Swaps two folders of one file system in one step (renameat2(2), Linux from 3.15); in two where it cannot."""
+    """Swaps two folders of one file system in one step (renameat2(2), Linux from 3.15). OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    exchange = getattr(libc, "renameat2", None)
     at, flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    if exchange is not None and exchange(at, os.fsencode(one), at, os.fsencode(other), flag) == 0:
-        return
-    aside = one.with_name(f"{one.name}.before")
-    other.rename(aside)
-    one.rename(other)
-    aside.rename(one)
+    if libc.renameat2(at, os.fsencode(one), at, os.fsencode(other), flag) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(other))
