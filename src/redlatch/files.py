@@ -254,6 +254,22 @@ def read_own(path: Path, *, most: int = -1) -> bytes:
         return stream.read(most)
 
 
+def bring(path: Path, mode: int, *, owner: Owner | None = None) -> None:
+    """Gives one plain file or folder its mode and owner, by descriptor: whatever takes its name meanwhile, a link
+    or a second name of another file, stays as it is. FileProblem.
+    """
+    with explained("change the rights of", path), held(path.parent) as place:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        descriptor = os.open(path.name, flags, dir_fd=place)
+        try:
+            state = os.fstat(descriptor)
+            if not stat.S_ISDIR(state.st_mode) and not (stat.S_ISREG(state.st_mode) and state.st_nlink == 1):
+                raise OSError(errno.EINVAL, "Not a plain file", str(path))
+            _bring(descriptor, mode, owner)
+        finally:
+            os.close(descriptor)
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What a folder and all in it shall be: owner, and the modes of folders and files."""

@@ -13,6 +13,7 @@ from typing import Final
 from redlatch.checks.model import Check, Found, Scene, Severity
 from redlatch.engines.nodered import dropin, publish
 from redlatch.errors import StoreError
+from redlatch.files import Owner, bring
 from redlatch.operations import layout, places
 
 #: Where the code that runs now lies, and the Python that runs it.
@@ -142,20 +143,19 @@ def _units(scene: Scene) -> Iterator[Found]:
         folder = dropin.ETC / f"{unit}.d"
         found += [folder, *sorted(folder.glob("redlatch.*"))]
     for path in found:
-        state = path.stat()
+        state = path.lstat()
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            continue  # a unit that root masked or linked: the link is root's, for its folder is
         if state.st_uid != 0 or state.st_mode & _LOOSE:
             yield Found(
                 f"{path} can be changed by others than root ({places.owner(state)}, mode "
                 f"{stat.S_IMODE(state.st_mode):04o})",
                 str(path),
                 f"chown root: {path}; chmod go-w {path}",
-                fix=partial(_to_root, path) if os.geteuid() == 0 and not path.is_symlink() else None,
+                fix=partial(bring, path, stat.S_IMODE(state.st_mode) & ~_LOOSE, owner=Owner(0, 0))
+                if os.geteuid() == 0
+                else None,
             )
-
-
-def _to_root(path: Path) -> None:
-    os.chown(path, 0, 0, follow_symlinks=False)
-    path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_LOOSE)
 
 
 def _program(scene: Scene) -> Iterator[Found]:
@@ -177,7 +177,7 @@ def _backups(scene: Scene) -> Iterator[Found]:
                     f"the backup {path} can be read or changed by others (mode {stat.S_IMODE(state.st_mode):04o})",
                     str(path),
                     f"chmod 600 {path}",
-                    fix=partial(path.chmod, 0o600) if os.geteuid() in (0, state.st_uid) else None,
+                    fix=partial(bring, path, 0o600) if os.geteuid() in (0, state.st_uid) else None,
                 )
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from redlatch.checks.model import Severity
-from redlatch.checks.run import Report
+from redlatch.checks.run import Finding, Report
+from redlatch.engines.nodered.claims import printable
 from redlatch.files import own_user, read_own, write_atomic
 from redlatch.operations.site import Notify
 from redlatch.settings import Settings
 
 _FORMAT = 1
 _MOST = 4 << 20  # bytes; a report is a few thousand
+#: Of one check: who may name files among the claims could otherwise make the report too long to be read again.
+_OF_ONE = 50
+_LONGEST = 1000  # characters of a text
 Key = tuple[str, str]
 
 WORDS: Mapping[Severity, str] = {
@@ -72,34 +77,44 @@ class News:
 
 def kept(report: Report, before: Kept | None, at: datetime) -> Kept:
     """The report to keep, with the ages and what was told of the one before it, and what that one found where this
-    one did not look.
+    one did not look or could not.
     """
-    since = {one.key: one.since for one in before.findings} if before is not None else {}
-    others = [one for one in before.findings if one.code not in report.looked] if before is not None else []
-    found = [
-        *(
-            Line(
-                code=one.check.code,
-                severity=WORDS[one.check.severity],
-                title=one.check.title,
-                text=one.found.text,
-                subject=one.found.subject,
-                meaning=one.check.meaning,
-                remedy=one.remedy,
-                since=since.get(one.key, at),
-            )
-            for one in report.findings
-        ),
-        *others,
-    ]
+    earlier = {one.key: one for one in before.findings} if before is not None else {}
+    found = {one.key: one for one in (_kept(finding, earlier, at) for finding in _not_too_many(report))}
+    seen = set(report.looked) - {one.check.code for one in report.unknown}
+    others = [one for key, one in earlier.items() if one.code not in seen and key not in found]
     order = list(WORDS.values())
     return Kept(
         at=at,
-        findings=tuple(sorted(found, key=lambda one: order.index(one.severity))),
-        unknown=tuple((one.check.title, one.why) for one in report.unknown),
+        findings=tuple(sorted([*found.values(), *others], key=lambda one: order.index(one.severity))),
+        unknown=tuple((one.check.title, printable(one.why, _LONGEST)) for one in report.unknown),
         hidden=sum(one.count for one in report.hidden),
         told=before.told if before is not None else frozenset(),
     )
+
+
+def _not_too_many(report: Report) -> Iterator[Finding]:
+    counts: Counter[str] = Counter()
+    for one in report.findings:
+        counts[one.check.code] += 1
+        if counts[one.check.code] <= _OF_ONE:
+            yield one
+
+
+def _kept(one: Finding, earlier: Mapping[Key, Line], at: datetime) -> Line:
+    """Names of files and flows are whatever their maker likes: what cannot be shown or written is replaced."""
+    line = Line(
+        code=one.check.code,
+        severity=WORDS[one.check.severity],
+        title=one.check.title,
+        text=printable(one.found.text, _LONGEST),
+        subject=printable(one.found.subject, _LONGEST),
+        meaning=one.check.meaning,
+        remedy=printable(one.remedy, _LONGEST),
+        since=at,
+    )
+    before = earlier.get(line.key)
+    return line if before is None else replace(line, since=before.since)
 
 
 def news(report: Report, now: Kept) -> News:
@@ -108,8 +123,7 @@ def news(report: Report, now: Kept) -> News:
     """
     counts = [one for one in now.findings if one.severity != WORDS[Severity.NOTE]]
     present = {one.key for one in counts}
-    blind = {one.check.code for one in report.unknown} | {one.check.code for one in report.hidden}
-    looked = set(report.looked) - blind
+    looked = set(report.looked) - {one.check.code for one in report.unknown} - set(report.covered)
     return News(
         new=tuple(one for one in counts if one.key not in now.told and one.code in report.looked),
         over=tuple(sorted(key for key in now.told - present if key[0] in looked)),
@@ -158,7 +172,7 @@ def load(settings: Settings) -> Kept | None:
             unknown=tuple(_pair(one) for one in raw["unknown"]),
             hidden=int(raw["hidden"]),
             told=frozenset(_pair(one) for one in raw["told"]),
-            notify=Notify(**raw["notify"]),
+            notify=_notify(**raw["notify"]),
         )
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
@@ -173,6 +187,12 @@ def _line(raw: Mapping[str, Any]) -> Line:
     if texts["severity"] not in WORDS.values():
         raise ValueError("there is no such severity")
     return Line(**texts, since=_when(raw["since"]))
+
+
+def _notify(command: Any, webhook: Any, audit_head: Any) -> Notify:
+    if not all(one is None or isinstance(one, str) for one in (command, webhook)):
+        raise TypeError("a command and a web hook are texts")
+    return Notify(command, webhook, bool(audit_head))
 
 
 def _pair(raw: Sequence[Any]) -> Key:

@@ -45,12 +45,15 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`findings` by severity, the worst first. `looked` are the codes of all checks that were run."""
+    """`findings` by severity, the worst first. `looked` are the codes of all checks that were run, `covered` those
+    of them that a cause hides, whether they found something or not.
+    """
 
     findings: tuple[Finding, ...]
     hidden: tuple[Hidden, ...]
     unknown: tuple[Unseen, ...]
     looked: tuple[str, ...]
+    covered: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> bool:
@@ -91,6 +94,7 @@ def run(checks: Iterable[Check], scene: Scene) -> Report:
         hidden=tuple(hidden),
         unknown=tuple(unknown),
         looked=tuple(by_code),
+        covered=tuple(code for code, cause in causes.items() if cause is not None),
     )
 
 

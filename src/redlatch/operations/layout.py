@@ -6,7 +6,7 @@ import os
 
 from redlatch.engines.nodered import publish
 from redlatch.files import Owner, Rights, explained, give, make_dir, own_user
-from redlatch.operations import engines
+from redlatch.operations import engines, places
 from redlatch.operations.site import Config, Target
 from redlatch.settings import Settings
 
@@ -64,7 +64,8 @@ def restore(settings: Settings, config: Config | None) -> None:
             make_dir(folder, mode=home_mode, owner=root)
     mine = own or Owner(os.geteuid(), os.getegid())
     whose = (0, mine.uid, *(uid for _, uid, _ in known))
-    give(settings.authority, Rights(mine, folders=0o700, files=0o600), whose=whose)
+    for folder in (settings.authority, *places.set_aside(settings)):
+        give(folder, Rights(mine, folders=0o700, files=0o600), whose=whose)
     folders, files = publish.modes(settings)
     for one, uid, gid in known:
         if one.published.is_dir():

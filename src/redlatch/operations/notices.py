@@ -143,7 +143,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _post(url: str, data: bytes) -> None:
-    request = urllib.request.Request(  # noqa: S310 - `is_webhook` has seen the scheme
+    # Root posts too, to what stands in files of redlatch's own user: file: would open any file as root.
+    if not is_webhook(url):
+        raise EngineError("the web hook is no https address", hint="name one: redlatch notify --webhook URL")
+    request = urllib.request.Request(  # noqa: S310 - seen above
         url, data, {"Content-Type": "application/json", "User-Agent": "redlatch"}
     )
     host = urlsplit(url).hostname

@@ -44,7 +44,7 @@ def where(settings: Settings, config: Config | None) -> list[Place]:
         *((path, "what redlatch check found last") for path in _present(settings.last_check)),
         *((path, "held by the one command that changes this site") for path in _present(settings.lock)),
         *((path, what) for path, what in _CREDENTIAL if settings.system for path in _present(path)),
-        *((path, "a site that was replaced, with its CA keys") for path in _like(settings.authority, ".before-*")),
+        *((path, "a site that was replaced, with its CA keys") for path in set_aside(settings)),
         (settings.published, "what Node-RED reads and may not write"),
         *((path, _PUBLISHED.get(path.name, "the guard's code")) for path in _children(settings.published)),
         (settings.spool, "what the guard reports: the one folder that Node-RED writes"),
@@ -114,6 +114,11 @@ def _place(path: Path, purpose: str) -> Place:
     return Place(str(path), purpose, exists=True, owner=owner(state), mode=f"{stat.S_IMODE(state.st_mode):04o}")
 
 
+def set_aside(settings: Settings) -> list[Path]:
+    """The authority folders of sites that a restore put in the place of."""
+    return _like(settings.authority, ".before-*")
+
+
 # --- what they should be
 
 
@@ -136,7 +141,8 @@ def expected(settings: Settings, config: Config | None) -> Iterator[tuple[Path, 
     root = Owner(0, 0) if own is not None else mine
     home_mode = 0o755 if settings.system else 0o700
     yield settings.home, Wanted(root, home_mode, folder=True)
-    yield from _below(settings.authority, mine, 0o700, 0o600)
+    for folder in (settings.authority, *set_aside(settings)):
+        yield from _below(folder, mine, 0o700, 0o600)
     if config is None:
         return
     folders, files = publish.modes(settings)

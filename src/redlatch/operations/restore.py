@@ -23,7 +23,7 @@ from redlatch.store import Certificate, Device, Store, Transaction
 from redlatch.store.database import copy_of
 
 _BUILDING = ".restoring-"
-_KEPT = "authority.before-"
+_KEPT = ".before-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ def _take_place(settings: Settings, built: Path, now: datetime) -> Path | None:
             return None
         # Under this name from the start: with the exchange the site of before lies there, and nothing that clears
         # up after a failure or a kill takes it away.
-        kept = home / f"{_KEPT}{now:%Y%m%dT%H%M%SZ}"
+        kept = home / f"{present.name}{_KEPT}{now:%Y%m%dT%H%M%SZ}"
         built.rename(kept)
         try:
             _exchange(kept, present)

@@ -34,6 +34,10 @@ class Desk:
     site: Site
     folder: Path
 
+    def report_size(self) -> int:
+        """Bytes of the report that is kept."""
+        return self.site.settings.last_check.stat().st_size
+
     def heard(self) -> list[dict[str, Any]]:
         """What came since the last call."""
         said = self.folder / "said"
@@ -98,6 +102,35 @@ def test_what_was_not_looked_at_is_not_over(desk: Desk) -> None:
     assert desk.told(seen("a1", "b1", blind="c")) == (["a 1"], [])
     assert desk.told(seen("b1", looked="ab")) == ([], ["a 1"])
     assert desk.told(seen("b1", "c1")) == ([], [])
+
+
+def test_what_a_cause_hides_is_not_over_either(desk: Desk) -> None:
+    """The door is shut, so that nobody is seen to be let in: that says nothing about who would be."""
+    assert desk.told(seen("b1")) == (["b 1"], [])
+    assert desk.told(seen("a1")) == (["a 1"], [])
+    assert desk.told(seen("b1")) == ([], ["a 1"])
+
+
+def test_what_cannot_be_looked_at_this_time_stays_in_the_report(desk: Desk) -> None:
+    """The timer may not try sudo; what was found by hand is not forgotten by that, and keeps its age."""
+    desk.told(seen("a1"))
+    before = reports.load(desk.site.settings)
+    desk.told(seen(blind="a"))
+    after = reports.load(desk.site.settings)
+    assert before is not None
+    assert after is not None
+    assert [(one.key, one.since) for one in after.findings] == [(("a", "1"), before.findings[0].since)]
+
+
+def test_names_of_files_do_not_spoil_the_report(desk: Desk) -> None:
+    """Whatever Node-RED's user calls its files, and however many: the report is read again, and can be shown."""
+    names = [f"a{number}\udcff\x1b[31m{'x' * 4000}" for number in range(2000)]
+    telling.keep(desk.site, seen(*names), tell=True)
+    kept = reports.load(desk.site.settings)
+    assert kept is not None
+    assert len(kept.findings) == 50
+    assert all(one.subject.isprintable() and one.text.encode() for one in kept.findings)
+    assert desk.report_size() < 1 << 20
 
 
 def test_a_note_is_not_told(desk: Desk) -> None:

@@ -152,3 +152,9 @@ def test_what_is_no_web_hook_is_refused(site: Site, url: str) -> None:
 def test_what_cannot_be_run_is_refused(site: Site, command: str) -> None:
     with pytest.raises(InvalidInput):
         notices.configure(site, command=command, webhook=None)
+
+
+def test_a_web_hook_that_was_not_judged_opens_nothing(tmp_path: Path) -> None:
+    """What a file names is not believed: with file: root would read, or wait for, any path."""
+    with pytest.raises(EngineError, match="no https address"):
+        notices.deliver(Notify(None, (tmp_path / "x").as_uri()), {})
