@@ -337,20 +337,49 @@ def write_new(path: Path, data: bytes, *, mode: int, owner: Owner | None = None)
         raise
 
 
-def read_plain(path: Path, *, max_bytes: int) -> bytes:
+def read_settled(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a file that an operator named once and root reads ever after. FileProblem.
+
+    Links are followed only where nobody but root and the caller could have put them (certbot's are such): in a
+    folder of Node-RED's user a link could lead to a key that only root may read, which would then be published.
+    """
+    with explained("read", path):
+        descriptor = _open_settled(path, links=_MANY)
+        with os.fdopen(descriptor, "rb") as stream:
+            state = os.fstat(descriptor)
+            if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+                raise FileProblem(f"{path} is no plain file with one name", hint="name the file itself")
+            data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise FileProblem(f"{path} is larger than {max_bytes >> 10} KiB", hint="is it the right file?")
+    return data
+
+
+def _open_settled(path: Path, *, links: int) -> int:
+    with held(path.parent) as place:
+        try:
+            return os.open(
+                path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=place
+            )
+        except OSError as error:
+            if error.errno != errno.ELOOP or not links or not _is_trusted(place, path.name):
+                raise
+            target = Path(os.readlink(path.name, dir_fd=place))
+    return _open_settled(path.parent / target, links=links - 1)
+
+
+def read_plain(path: Path, *, max_bytes: int, hint: str = "is it the right file?") -> bytes:
     """The content of a file that an operator named; FileProblem for what is none (a FIFO would hang, a device
-    never end) and for more than `max_bytes`.
+    never end) and for more than `max_bytes`, with `hint`.
     """
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise FileProblem(f"{path} is no plain file", hint="name a text file")
+                raise FileProblem(f"{path} is no plain file", hint="name a file")
             data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise FileProblem(
-            f"{path} is larger than {max_bytes >> 20} MiB", hint="make two files of it, and two networks"
-        )
+        raise FileProblem(f"{path} is larger than {max_bytes >> 20} MiB", hint=hint)
     return data
 
 

@@ -149,7 +149,7 @@ def _listed(name: str, source: toml.Source, file: Path, rows: Mapping[str, Netwo
             raise InvalidInput(f"the network {name!r} in {file}: {error.message}", hint=error.hint) from None
     if source.file is not None:
         path = file.parent / source.file
-        data = read_plain(path, max_bytes=networks.MOST_BYTES)
+        data = read_plain(path, max_bytes=networks.MOST_BYTES, hint=networks.TWO_FILES)
         if b"\0" in data:
             raise InvalidInput(f"{path} is no text", hint="save it as plain text (UTF-8), one entry a line")
         return lists.read(data.decode("utf-8-sig", "replace"), source=str(path))

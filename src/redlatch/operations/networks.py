@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from redlatch.store import NetworkRow, Reader
 
 MOST_BYTES: Final = 128 << 20
+TWO_FILES: Final = "make two files of it, and two networks"
 FEW: Final = 5  # entries that a list of all networks shows of each
 _RECORDED: Final = 20  # entries that an audit event names
 
@@ -228,7 +229,7 @@ def _own_name(name: str) -> str:
 
 
 def _text(file: Path) -> str:
-    data = read_plain(file, max_bytes=MOST_BYTES)
+    data = read_plain(file, max_bytes=MOST_BYTES, hint=TWO_FILES)
     if b"\0" in data:
         raise InvalidInput(f"{file} is no text", hint="save it as plain text (UTF-8), one entry a line")
     return data.decode("utf-8-sig", "replace")

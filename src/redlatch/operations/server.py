@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redlatch.engines.nodered import publish
 from redlatch.errors import Conflict, FileProblem, InvalidInput, NotFound, PassphraseNeeded, RedlatchError
-from redlatch.files import explained, read_own
+from redlatch.files import read_own, read_settled
 from redlatch.operations import areas, authorities, credentials, engines, layout, machine
 from redlatch.operations.engines import Engine
 from redlatch.operations.publishing import Force, enforce, is_whole
@@ -35,6 +35,8 @@ FOUND_PUBLIC = (
     ("/etc/letsencrypt/live", "fullchain.pem", "privkey.pem"),
     ("/var/lib/tailscale/certs", "*.crt", "*.key"),
 )
+
+_MOST_PEM = 1 << 20  # bytes; a chain has a few thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +218,7 @@ def read_pair(cert: str, key: str) -> ServerPair:
     """A ServerPair from the operator's files. Errors: FileProblem; InvalidInput when they do not match."""
     from redlatch.pki.certificates import server_pair
 
-    with explained("read", Path(cert)):
-        cert_pem = Path(cert).read_bytes()
-    with explained("read", Path(key)):
-        key_pem = Path(key).read_bytes()
+    cert_pem, key_pem = (read_settled(Path(one), max_bytes=_MOST_PEM) for one in (cert, key))
     return server_pair(cert_pem, key_pem)
 
 

