@@ -220,10 +220,10 @@ node_version_at_least() { # node, major, minor
 packages=()
 missing_packages() {
     packages=()
-    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+    python3 -I -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
     if arm32; then
         # 32-bit ARM has no wheels of cffi and of Node.js: the distribution's are used
-        python3 -c 'import cffi' 2>/dev/null || packages+=(python3-cffi)
+        python3 -I -c 'import cffi' 2>/dev/null || packages+=(python3-cffi)
         if [ -n "$wants_node_red" ]; then
             command -v node >/dev/null || packages+=(nodejs)
             command -v npm >/dev/null || packages+=(npm)
@@ -243,11 +243,11 @@ create_redlatch_user() {
 }
 
 # Packages come from whatever registry pip is set up for. What they are stands in the lock files: each file that pip
-# gets must have a hash from there, or nothing is installed.
+# gets must have a hash from there, or nothing is installed. -I here and above: root runs no module that lies where it stands.
 pip() { # folder of a virtual environment, arguments
     local venv=$1
     shift
-    quiet "$venv/bin/python" -m pip "$1" --no-input --disable-pip-version-check "${@:2}"
+    quiet "$venv/bin/python" -I -m pip "$1" --no-input --disable-pip-version-check "${@:2}"
 }
 install_redlatch() {
     local build=$prefix/venv/build
@@ -255,20 +255,20 @@ install_redlatch() {
     rm -f "$prefix/complete"
     if arm32; then
         # piwheels compiles for Raspberry Pi OS what PyPI has no 32-bit ARM wheel of: its files have other hashes
-        quiet python3 -m venv --clear --system-site-packages "$prefix/venv"
+        quiet python3 -I -m venv --clear --system-site-packages "$prefix/venv"
         pip "$prefix/venv" install --root-user-action=ignore --prefer-binary \
             --extra-index-url https://www.piwheels.org/simple "$source"
     else
-        quiet python3 -m venv --clear "$prefix/venv"
+        quiet python3 -I -m venv --clear "$prefix/venv"
         pip "$prefix/venv" install --root-user-action=ignore --require-hashes -r "$source/requirements.lock"
-        quiet python3 -m venv --clear "$build"
+        quiet python3 -I -m venv --clear "$build"
         pip "$build" install --root-user-action=ignore --require-hashes -r "$source/packaging/build.lock"
         pip "$build" wheel --no-deps --no-build-isolation --wheel-dir "$build/made" "$source"
         pip "$prefix/venv" install --root-user-action=ignore --no-index --no-deps "$build"/made/redlatch-*.whl
         rm -rf "$build"
     fi
     # Without compiled files each command takes ten times as long to start, and only root could write them later.
-    quiet "$prefix/venv/bin/python" -m compileall -q "$prefix/venv/lib"
+    quiet "$prefix/venv/bin/python" -I -m compileall -q "$prefix/venv/lib"
     mkdir -p "$bin"
     if [ ! "$bin/redlatch" -ef "$redlatch" ]; then
         record file "$bin/redlatch"
