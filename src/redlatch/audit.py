@@ -269,7 +269,8 @@ def check_head(entries: Iterable[Entry], *, site: str, head: Head, noted: Noted)
         for entry in entries:
             if entry.event.seq == noted.seq:
                 held, later = entry.hash, entry.event.at
-            if entry.event.kind == "site.restored" and entry.event.seq <= noted.seq:
+            # one that was there when the head was noted explains nothing
+            if entry.event.kind == "site.restored" and entry.event.seq <= noted.seq and entry.event.at >= noted.at:
                 restored = entry.event.seq
             yield entry
 

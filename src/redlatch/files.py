@@ -327,7 +327,8 @@ def write_new(path: Path, data: bytes, *, mode: int, owner: Owner | None = None)
     try:
         with explained("write", path), os.fdopen(descriptor, "wb") as stream:
             if owner is not None:
-                os.fchown(stream.fileno(), owner.uid, owner.gid)
+                with contextlib.suppress(PermissionError):  # FAT, as on most sticks, has no owners (fs/fat/file.c)
+                    os.fchown(stream.fileno(), owner.uid, owner.gid)
             os.fchmod(stream.fileno(), mode)
             stream.write(data)
             stream.flush()
@@ -379,7 +380,8 @@ def read_plain(path: Path, *, max_bytes: int, hint: str = "is it the right file?
                 raise FileProblem(f"{path} is no plain file", hint="name a file")
             data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise FileProblem(f"{path} is larger than {max_bytes >> 20} MiB", hint=hint)
+        most = f"{max_bytes >> 20} MiB" if max_bytes >> 20 else f"{max_bytes >> 10} KiB"
+        raise FileProblem(f"{path} is larger than {most}", hint=hint)
     return data
 
 

@@ -84,11 +84,14 @@ def test_a_time_that_is_not_the_events_is_no_head_of_it() -> None:
 
 
 def test_a_restored_site_is_the_explanation_only() -> None:
-    """Its number is told, and the outcome stays what it is."""
-    forged = rewritten(3, kind="site.restored")
+    """Its number is told, and the outcome stays what it is; one that the head itself had seen explains nothing."""
+    later = WHOLE[4].event.at + timedelta(minutes=1)
+    forged = rewritten(3, kind="site.restored", at=later)
     found = check_head(forged, site=SITE, head=head(forged), noted=noted(5))
     assert (found.outcome, found.restored) == (REWRITTEN, 3)
     assert check_head(forged, site=SITE, head=head(forged), noted=noted(2)).restored is None
+    before = rewritten(3, kind="site.restored", at=WHOLE[4].event.at - timedelta(minutes=1))
+    assert check_head(before, site=SITE, head=head(before), noted=noted(5)).restored is None
 
 
 @given(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -10,6 +10,9 @@ import click
 from redlatch.cli.framework import command
 from redlatch.cli.session import Session
 from redlatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from redlatch.operations.site import Notify
 
 
 @command(
@@ -70,11 +73,17 @@ def notify(
         [
             ("command", chosen.command or "none"),
             ("web hook", f"at {_host(chosen.webhook)}" if chosen.webhook else "none"),
-            ("head of the audit chain", "sent each day" if chosen.audit_head else "not sent"),
+            ("head of the audit chain", _head(chosen)),
         ]
     )
     if attempt:
         session.out.line("a test notice was sent" if document["sent"] else "there is nobody to tell", style="good")
+
+
+def _head(chosen: Notify) -> str:
+    if not chosen.audit_head:
+        return "not sent"
+    return "sent each day" if chosen.command or chosen.webhook else "not sent: nobody is named"
 
 
 def _host(webhook: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from redlatch.cli.framework import command
 from redlatch.cli.name import print_refreshed
 from redlatch.cli.session import Session
 from redlatch.errors import EngineError
+
+if TYPE_CHECKING:
+    from redlatch.operations.site import Site
 
 
 @command("refresh", "sudo redlatch refresh", "sudo redlatch refresh --clock-is-right")
@@ -22,7 +26,7 @@ def refresh(session: Session, clock_is_right: bool) -> int:
     nothing when all is well. A daily timer and certbot's deploy hook call it.
     """
     from redlatch import bootstrap
-    from redlatch.operations import lookups, notices, server, service_key
+    from redlatch.operations import lookups, server, service_key
     from redlatch.operations.publishing import enforce
     from redlatch.operations.site import changing
 
@@ -30,21 +34,30 @@ def refresh(session: Session, clock_is_right: bool) -> int:
     if clock_is_right:
         with changing(site, clock_is_right=True) as tx:
             tx.record("site.changed", changes=["somebody said that the clock is right"])
-    resolved = lookups.resolve(site, bootstrap.look_up)
-    done = server.refresh(site, environ=os.environ)
-    renewed = service_key.renew(site) if service_key.wanted(site) else []
-    print_refreshed(
-        session,
-        replace(
-            done,
-            changes=(*resolved.changes, *done.changes, *renewed),
-            force=enforce(site) if renewed else done.force,
-        ),
-    )
+    try:
+        resolved = lookups.resolve(site, bootstrap.look_up)
+        done = server.refresh(site, environ=os.environ)
+        renewed = service_key.renew(site) if service_key.wanted(site) else []
+        print_refreshed(
+            session,
+            replace(
+                done,
+                changes=(*resolved.changes, *done.changes, *renewed),
+                force=enforce(site) if renewed else done.force,
+            ),
+        )
+    finally:  # it goes out, whatever could not be renewed today
+        sent = _send_head(session, site)
+    return 0 if sent else 1
+
+
+def _send_head(session: Session, site: Site) -> bool:
+    """Whether who waits for the head of the audit chain has it; else it is said why not."""
+    from redlatch.operations import notices
+
     try:
         notices.send_head(site)
     except EngineError as error:
-        # the certificates are right all the same; who waits for the head has to hear why it does not come
         session.out.warning(f"the head of the audit chain was not sent: {error.message}")
-        return 1
-    return 0
+        return False
+    return True

@@ -81,7 +81,7 @@ def _show_plan(session: Session, plan: Plan) -> None:
     _show_revocations(session, plan)
     if present is not None and present.lost:
         out.line(
-            f"attention: these devices came after the backup, and need new keys: {_some(present.lost)}",
+            f"attention: these devices got their keys after the backup, and need new ones: {_some(present.lost)}",
             style="warn",
         )
     for remark in plan.remarks:

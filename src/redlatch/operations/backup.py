@@ -15,7 +15,7 @@ from redlatch import __version__
 from redlatch.errors import NotPermitted, StoreError
 from redlatch.files import read_own
 from redlatch.operations.archive import KEYS, MOST_BYTES, Archive, BadBackup, Manifest, pack, unpack
-from redlatch.operations.site import Config, Site, changing, exclusive
+from redlatch.operations.site import FROM_BACKUP, Config, Site, changing, exclusive
 from redlatch.store import AuthorityRow, Store
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _key(site: Site, row: AuthorityRow) -> bytes:
     except FileNotFoundError:
         raise StoreError(
             f"the CA key {path} is missing, and a backup without it would be worth little",
-            hint="restore the folder from an earlier backup",
+            hint=FROM_BACKUP,
         ) from None
     except OSError as error:
         raise NotPermitted(

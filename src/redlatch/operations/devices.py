@@ -165,10 +165,10 @@ def revoke(site: Site, device: Ref, *, reason: str | None = None) -> Changed:
     Errors: NotFound, InvalidInput (a reason with control characters).
     """
     reason = pki_names.reason_text(reason) if reason else None
-    with changing(site) as tx:
+    with changing(site, shuts_out=True) as tx:
         found = find(tx, device)
         active = [one for one in tx.certificates(found.id) if one.revoked_at is None]
-        tx.revoke_device(found.id, site.clock(), reason)
+        tx.revoke_device(found.id, tx.now, reason)
         tx.record(
             "device.revoked",
             device=found.id,

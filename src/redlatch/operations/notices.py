@@ -100,6 +100,11 @@ def configure(site: Site, *, command: str | None, webhook: str | None, audit_hea
         raise InvalidInput(
             "a web hook is an https URL (http on this machine only)", hint="as in https://ntfy.example.org/topic"
         )
+    if audit_head and command is None and webhook is None:
+        raise InvalidInput(
+            "there is nobody to whom the head of the audit chain could be sent",
+            hint="name somebody too: redlatch notify --webhook URL --audit-head daily",
+        )
     notify = Notify(command, webhook, audit_head)
     with changing(site) as tx:
         set_config(tx, notify=notify)

@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from redlatch.engines.nodered import publish
 from redlatch.errors import Busy, Conflict, RedlatchError
 from redlatch.files import Owner, explained, make_dir, own_user, sync_dir, write_all, write_atomic
-from redlatch.operations import machine
+from redlatch.operations import machine, notices
+from redlatch.operations.archive import BadBackup
 from redlatch.operations.backup import Proved
 from redlatch.operations.site import LAN, LOOPBACK, Config, Notify, check_clock, exclusive
 from redlatch.settings import Settings
-from redlatch.store import Certificate, Device, Store, Transaction
+from redlatch.store import Certificate, Device, Reader, Store, Transaction
 from redlatch.store.database import copy_of
 
 _BUILDING = ".restoring-"
+_AGAIN = "nothing was changed; run the same command again, and look at what it says"
 _KEPT = ".before-"
 
 
@@ -30,7 +34,7 @@ _KEPT = ".before-"
 class Present:
     """The site that is here already. `problem` says why it cannot be read, else it is of `site` and ends with
     event `seq`; if that is the backup's site, `back` are devices that it has revoked and the backup has not,
-    `certificates` likewise single ones, and `lost` the devices (by name) that only it knows.
+    `certificates` likewise single ones, and `lost` the devices (by name) of which only it knows a key.
     """
 
     site: str = ""
@@ -85,7 +89,10 @@ def plan(settings: Settings, proved: Proved, *, now: datetime, replace_present: 
         present = _look(settings.database, proved)
     with proved.store.read() as view:
         before = Config.of(view.site().config)
-    config, remarks = _fitted(before)
+    try:
+        config, remarks = _fitted(before)
+    except (TypeError, ValueError, AttributeError) as error:  # of types that no redlatch wrote, or with a NUL
+        raise BadBackup("the configuration in the backup is garbled") from error
     return Plan(settings, proved, present, config, tuple(remarks))
 
 
@@ -123,12 +130,19 @@ def restore(plan: Plan, *, actor: str, clock: Callable[[], datetime]) -> Restore
 
 @contextlib.contextmanager
 def _held(plan: Plan) -> Iterator[None]:
-    """The present site's own lock: no command changes it while it is moved away, and none waits to."""
+    """The present site's own lock: no command changes it while it is moved away, and none waits to. Conflict when
+    it is not as it was when the plan was made, and somebody said yes to that.
+    """
+    database = plan.settings.database
     if plan.present is None:
+        if os.path.lexists(database):
+            raise Conflict(f"a site was made in {plan.settings.home} meanwhile", hint=_AGAIN)
         yield
         return
     with exclusive(plan.settings):
-        _refuse_in_use(plan.settings.database)
+        _refuse_in_use(database)
+        if _look(database, plan.proved) != plan.present:
+            raise Conflict("the site that is here has changed meanwhile", hint=_AGAIN)
         yield
 
 
@@ -136,7 +150,10 @@ def _change(tx: Transaction, plan: Plan, now: datetime) -> tuple[tuple[str, ...]
     """What is changed in the restored store before it gets its place; devices revoked again, links withdrawn."""
     said, present = plan.proved.manifest, plan.present
     same = present is not None and present.site == said.site
-    tx.raise_revision(max(present.revision if present is not None and same else 0, tx.site().revision))
+    # Engines believe what is newer only, and may have been told of more than either store knows.
+    told = [_published(places, said.site) for places in (plan.settings, plan.settings.gateway)]
+    known = present.revision if present is not None and same else 0
+    tx.raise_revision(max(known, tx.site().revision, *told))
     tx.set_config(replace(plan.config, restored=tx.revision).stored())
     open_links = [
         link
@@ -168,31 +185,42 @@ def _change(tx: Transaction, plan: Plan, now: datetime) -> tuple[tuple[str, ...]
     return tuple(again), len(open_links)
 
 
+def _published(settings: Settings, site: str) -> int:
+    """The version that this site's engine was told of last; 0 where it was told of none."""
+    head = publish.published_head(settings)
+    return int(head["version"]) if head is not None and head["site"] == site else 0
+
+
 def _look(database: Path, proved: Proved) -> Present:
     """The present store, which stays as it is, beside the one of the backup."""
     try:
-        store = Store.loaded(copy_of(database), database)
-    except RedlatchError as error:
+        with contextlib.closing(Store.loaded(copy_of(database), database)) as store, store.read() as here:
+            return _compared(here, proved)
+    except RedlatchError as error:  # a garbled row too: it is why a backup is put in its place
         return Present(problem=error.message)
-    with contextlib.closing(store), store.read() as here, proved.store.read() as backup:
-        row, head = here.site(), here.audit_head()
-        if row.uuid != proved.manifest.site:
-            return Present(row.uuid, head.seq, row.revision)
-        back, certificates, lost = [], [], []
+
+
+def _compared(here: Reader, proved: Proved) -> Present:
+    row, head = here.site(), here.audit_head()
+    if row.uuid != proved.manifest.site:
+        return Present(row.uuid, head.seq, row.revision)
+    back, certificates, lost = [], [], []
+    with proved.store.read() as backup:
         for device in here.devices():
             then = backup.device_by_id(device.id)
-            if then is None:
-                lost += [device.name] if device.revoked_at is None else []
-            elif device.revoked_at is not None and then.revoked_at is None:
+            held = here.certificates(device.id)
+            known = backup.certificates(device.id)
+            if device.revoked_at is None:
+                present = {one.fingerprint for one in held if one.revoked_at is None}
+                lost += [device.name] if then is None or present - {one.fingerprint for one in known} else []
+            if then is None or then.revoked_at is not None:
+                continue
+            if device.revoked_at is not None:
                 back.append(device)
-            elif then.revoked_at is None:
-                in_use = {one.fingerprint for one in backup.certificates(device.id) if one.revoked_at is None}
-                certificates += [
-                    one
-                    for one in here.certificates(device.id)
-                    if one.revoked_at is not None and one.fingerprint in in_use
-                ]
-        return Present(row.uuid, head.seq, row.revision, tuple(back), tuple(certificates), tuple(lost))
+                continue
+            in_use = {one.fingerprint for one in known if one.revoked_at is None}
+            certificates += [one for one in held if one.revoked_at is not None and one.fingerprint in in_use]
+    return Present(row.uuid, head.seq, row.revision, tuple(back), tuple(certificates), tuple(lost))
 
 
 def _fitted(before: Config) -> tuple[Config, list[str]]:
@@ -229,6 +257,12 @@ def _fitted(before: Config) -> tuple[Config, list[str]]:
             f"the notice command {notify.command} is off until you name it again: redlatch notify --command"
         )
         notify = Notify(None, notify.webhook, notify.audit_head)
+    if notify.webhook is not None and not notices.is_webhook(notify.webhook):
+        raise BadBackup("the web hook in the backup is no web address")
+    if notify.webhook is not None:
+        remarks.append(f"notices go to the web hook at {urlsplit(notify.webhook).hostname}, as before")
+    elif notify.audit_head:
+        remarks.append("the head of the audit chain goes to nobody until you name somebody: redlatch notify")
     config = replace(
         before,
         machine=name,
@@ -298,7 +332,7 @@ def _take_place(settings: Settings, built: Path, now: datetime) -> Path | None:
         built.rename(kept)
         try:
             _exchange(kept, present)
-        except BaseException:
+        except OSError:  # nothing else: it may have happened
             shutil.rmtree(kept, ignore_errors=True)
             raise
         sync_dir(home)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from redlatch.errors import Conflict, NotFound, NotSetUp
 from redlatch.operations import authorities, engines, server, service_key
 from redlatch.operations.publishing import Force, enforce
-from redlatch.operations.site import Config, Site, changing, signer, signing_key
+from redlatch.operations.site import FROM_BACKUP, Config, Site, changing, signer, signing_key
 
 if TYPE_CHECKING:
     from redlatch.store import AuthorityRow, Reader, Transaction
@@ -246,7 +246,7 @@ def _prove(site: Site, row: AuthorityRow) -> None:
     if key.public_key() != authorities.made_of(row).certificate.public_key():
         raise NotFound(
             f"the key of the server CA in {site.settings.keys} is not the one its certificate names",
-            hint="restore the folder from a backup",
+            hint=FROM_BACKUP,
         )
 
 

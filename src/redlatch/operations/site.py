@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from redlatch.pki.authority import Authority
     from redlatch.store import AuthorityRow, Reader, Store, Transaction
 
+FROM_BACKUP = "redlatch restore FILE --replace puts a backup in its place"
 LOCK_SECONDS = 10.0
 CLOCK_TOLERANCE = timedelta(hours=1)
 #: A site that lives has an event within this time: its server certificate lasts 397 days at most.
@@ -251,7 +252,12 @@ def _open_lock(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def changing(
-    site: Site, *, enforced: bool = True, weighed: bool = True, clock_is_right: bool = False
+    site: Site,
+    *,
+    enforced: bool = True,
+    weighed: bool = True,
+    shuts_out: bool = False,
+    clock_is_right: bool = False,
 ) -> Iterator[Transaction]:
     """One change: the exclusive lock and one transaction. `enforced`: whether engines have to hear of it.
 
@@ -260,20 +266,10 @@ def changing(
 
     Conflict where the clock cannot be right: certificates dated 1970 would be refused by everybody, for ever, and
     one event years ahead makes everybody's certificate an ended one, for engines use the later of clock and newest
-    event. `clock_is_right`: a person has looked.
+    event. `clock_is_right`: a person has looked. What only `shuts_out` is never refused for that, for a lost phone
+    does not wait for a clock: its time is that of the newest event then.
     """
-    now = site.clock()
-    check_clock(now)
-    with exclusive(site.settings), site.store.write(site.actor, now) as tx:
-        if now < tx.site().created_at - CLOCK_TOLERANCE:
-            raise _wrong_clock(now, "before this site was made")
-        newest = tx.audit_before(None, 1)
-        if newest and now > newest[0].event.at + CLOCK_AHEAD and not clock_is_right:
-            raise Conflict(
-                f"the clock of this machine says {now:%Y-%m-%d}, and nothing has happened here since"
-                f" {newest[0].event.at:%Y-%m-%d}: it may have jumped ahead",
-                hint="look at it (timedatectl); if it is right, say so: redlatch refresh --clock-is-right",
-            )
+    with exclusive(site.settings), site.store.write(site.actor, _time(site, shuts_out, clock_is_right)) as tx:
         if not enforced:
             yield tx
             return
@@ -285,10 +281,38 @@ def changing(
             tx.touch()
 
 
+def _time(site: Site, shuts_out: bool, clock_is_right: bool) -> datetime:
+    """The time of a change, under the exclusive lock. Conflict."""
+    now = site.clock()
+    with site.store.read() as view:
+        newest = [one.event.at for one in view.audit_before(None, 1)]
+        wrong = _before_release(now)
+        if now < view.site().created_at - CLOCK_TOLERANCE:
+            wrong = wrong or _wrong_clock(now, "before this site was made")
+    if newest and now > newest[0] + CLOCK_AHEAD and not clock_is_right:
+        wrong = Conflict(
+            f"the clock of this machine says {now:%Y-%m-%d}, and nothing has happened here since"
+            f" {newest[0]:%Y-%m-%d}: it may have jumped ahead",
+            hint="look at it (timedatectl); if it is right, say so: redlatch refresh --clock-is-right",
+        )
+    if wrong is None:
+        return now
+    if shuts_out and newest:
+        return newest[0]
+    raise wrong
+
+
 def check_clock(now: datetime) -> None:
     """Conflict where a clock says a day on which this redlatch did not exist: a Pi has no clock battery."""
+    wrong = _before_release(now)
+    if wrong is not None:
+        raise wrong
+
+
+def _before_release(now: datetime) -> Conflict | None:
     if now < datetime.fromisoformat(RELEASED).replace(tzinfo=UTC):
-        raise _wrong_clock(now, "before this redlatch was released")
+        return _wrong_clock(now, "before this redlatch was released")
+    return None
 
 
 def _wrong_clock(now: datetime, why: str) -> Conflict:
@@ -332,7 +356,7 @@ def authority(site: Site, kind: str, *, signing: bool = True) -> Authority:
     if key is not None and key.public_key() != certificate.public_key():
         raise StoreError(
             f"the key of the {kind} CA in {site.settings.keys} is not the one its certificate names",
-            hint="restore the folder from a backup",
+            hint=FROM_BACKUP,
         )
     return Authority(certificate, key, chain)
 
@@ -352,7 +376,7 @@ def signing_key(site: Site, path: Path) -> Any:
     except FileNotFoundError:
         raise StoreError(
             f"the CA key {path} is missing",
-            hint="restore the folder from a backup; nothing can be issued without it",
+            hint=f"{FROM_BACKUP}; nothing can be issued without it",
         ) from None
     except PermissionError:
         raise NotPermitted(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from redlatch.errors import Busy, RedlatchError, StoreError
 
-_DAMAGED = "restore the authority folder from a backup; the engine keeps enforcing what it was given last"
+_DAMAGED = "take another backup: redlatch restore FILE --replace; the engine keeps enforcing what it has"
 
 
 @contextlib.contextmanager

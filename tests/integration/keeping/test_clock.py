@@ -49,6 +49,21 @@ ISSUING: dict[str, Callable[[Site], Any]] = {
 }
 
 
+@pytest.mark.parametrize("moment", [*BEHIND, AHEAD], ids=lambda one: f"{one:%Y}")
+def test_a_device_is_shut_out_whatever_the_clock_says(tmp_path: Path, moment: datetime) -> None:
+    """A lost phone does not wait for a battery. The time is that of the newest event: no other key ends by it."""
+    site = small_site(tmp_path)
+    with closing(site.store):
+        devices.add(site, "Phone", role="owner")
+        devices.add(site, "Lost")
+        with site.store.read() as view:
+            newest = view.audit_before(None, 1)[0].event.at
+        assert devices.revoke(at(site, moment), "Lost").device.revoked_at == newest
+        with site.store.read() as view:
+            assert view.audit_before(None, 1)[0].event.at == newest
+            assert view.verify_audit().ok
+
+
 @pytest.mark.parametrize("what", ISSUING)
 @pytest.mark.parametrize("moment", [*BEHIND, AHEAD], ids=lambda one: f"{one:%Y}")
 def test_a_clock_that_cannot_be_right_issues_nothing(site: Site, what: str, moment: datetime) -> None:

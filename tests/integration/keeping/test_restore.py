@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.crash import syscalls
@@ -26,10 +27,11 @@ from redlatch.engines.nodered import publish
 from redlatch.engines.nodered.users import user_by_uid
 from redlatch.errors import Conflict, NotSetUp, RedlatchError, StoreTooNew
 from redlatch.files import names_in
-from redlatch.operations import archive, backup, devices, links, restore, sealing, server
-from redlatch.operations.archive import Archive
+from redlatch.operations import archive, backup, devices, links, publishing, restore, sealing, server
+from redlatch.operations.archive import Archive, BadBackup
 from redlatch.operations.publishing import enforce
 from redlatch.operations.site import Config, Notify, Service, Site, Target, authority, changing, set_config
+from redlatch.policy.snapshot import encode
 from redlatch.settings import Settings, from_environment
 from redlatch.store import Store
 
@@ -161,6 +163,110 @@ def test_revocations_since_are_carried_over_and_the_store_of_before_is_kept(newe
             assert {one.reason for one in view.certificates(phone.id)} == {"old", None}
         assert {link.withdrawn_at is not None for link in links.list_links(again)} == {True}
         assert kinds(again)[-3:] == ["site.restored", "device.revoked", "certificate.revoked"]
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_what_changes_while_somebody_is_asked_is_not_overlooked(
+    original: Original, tmp_path: Path, was_there: bool
+) -> None:
+    """A device shut out before "yes" would come back unnamed, and a site made meanwhile would lose its keys."""
+    if was_there:
+        put_back(original.file, tmp_path).store.close()
+    found = proved(original.file)
+    with closing(found):
+        settings = from_environment(tmp_path, {})
+        plan = restore.plan(settings, found, now=bootstrap.now(), replace_present=was_there)
+        if was_there:
+            present = bootstrap.open_site(settings, actor="test")
+            with closing(present.store):
+                devices.revoke(replace(present, insist=True), "Phone")
+        else:
+            elsewhere = small_site(tmp_path / "elsewhere")
+            elsewhere.store.close()
+            (tmp_path / "elsewhere/home/authority").rename(settings.authority)
+        before = settings.database.read_bytes()
+        with pytest.raises(Conflict, match="meanwhile"):
+            restore.restore(plan, actor="test", clock=bootstrap.now)
+        assert settings.database.read_bytes() == before
+        assert [
+            one.name for one in settings.home.iterdir() if "restoring" in one.name or "before" in one.name
+        ] == []
+
+
+def test_an_interruption_in_the_exchange_takes_nothing_away(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ctrl-c just after the two were swapped: what is beside then is the site of before."""
+    small_site(tmp_path).store.close()
+    exchange = restore._exchange
+
+    def interrupted(one: Path, other: Path) -> None:
+        exchange(one, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore, "_exchange", interrupted)
+    before = (tmp_path / "home/authority/redlatch.db").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        put_back(original.file, tmp_path / "home", replace=True)
+    [kept] = (tmp_path / "home").glob("authority.before-*")
+    assert (kept / "redlatch.db").read_bytes() == before
+
+
+def test_a_store_with_a_garbled_row_is_replaced(newer: tuple[Site, bytes]) -> None:
+    """SQLite finds nothing wrong with it, and the reason to restore is that redlatch does."""
+    import sqlite3
+
+    site, data = newer
+    site.store.close()
+    with closing(sqlite3.connect(site.settings.database, isolation_level=None)) as raw:
+        raw.execute("UPDATE devices SET created_at = 'garbage'")
+    with closing(put_back(data, site.settings.home, replace=True).store):
+        pass
+
+
+def test_a_device_with_a_newer_key_is_named(original: Original, tmp_path: Path) -> None:
+    """It was renewed since: the restored site does not know the key that it has."""
+    site = put_back(original.file, tmp_path)
+    with closing(site.store):
+        devices.renew(site, "Phone")
+    with closing(proved(original.file)) as found:
+        plan = restore.plan(site.settings, found, now=bootstrap.now(), replace_present=True)
+        assert plan.present is not None
+        assert plan.present.lost == ("Phone",)
+
+
+def test_what_engines_were_told_is_overtaken(original: Original, tmp_path: Path) -> None:
+    """The store is lost, the published list is not: a change after the restore is newer than it."""
+    settings = from_environment(tmp_path, {})
+    settings.published.mkdir(parents=True)
+    with original.site.store.read() as view:
+        made = publishing.build(view, original.site.config(), spool=settings.spool)
+    head, _ = encode(replace(made, version=made.version + 90))
+    (settings.published / "snapshot.json").write_bytes(head)
+    with closing(put_back(original.file, tmp_path).store) as store, store.read() as view:
+        assert view.site().revision > made.version + 90
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"server_files": [1, 2]},
+        {"server_files": ["a\0b", "c"]},
+        {"service": {"console": [["127.0.0.1"]]}},
+        {"notify": {"webhook": "file:///etc/shadow"}},
+    ],
+)
+def test_a_configuration_that_no_redlatch_wrote_is_refused_in_words(
+    original: Original, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    import json
+
+    with original.site.store.read() as view:
+        text = json.dumps(dict(view.site().config) | config).replace("'", "''")
+    made = changed_store(original.archive, f"UPDATE site SET config = '{text}'")
+    with pytest.raises(BadBackup):
+        put_back(sealed(archive.pack(made)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_store_that_is_in_use_is_not_moved_away(newer: tuple[Site, bytes]) -> None:

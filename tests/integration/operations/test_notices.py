@@ -158,3 +158,10 @@ def test_a_web_hook_that_was_not_judged_opens_nothing(tmp_path: Path) -> None:
     """What a file names is not believed: with file: root would read, or wait for, any path."""
     with pytest.raises(EngineError, match="no https address"):
         notices.deliver(Notify(None, (tmp_path / "x").as_uri()), {})
+
+
+def test_a_head_for_nobody_is_refused(site: Site) -> None:
+    """It would be said to go out each day, and go nowhere."""
+    with pytest.raises(InvalidInput, match="nobody to whom"):
+        notices.configure(site, command=None, webhook=None, audit_head=True)
+    assert not site.config().notify.audit_head
