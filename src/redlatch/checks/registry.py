@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from redlatch.checks import (
+    admission,
     certificates,
     clock,
     enforcement,
@@ -10,7 +11,6 @@ from redlatch.checks import (
     keys,
     names,
     nodered,
-    outside,
     ports,
     service,
     store,
@@ -30,7 +30,7 @@ CHECKS: tuple[Check, ...] = (
     *ports.CHECKS,
     *versions.CHECKS,
     *names.CHECKS,
-    *outside.CHECKS,
+    *admission.CHECKS,
 )
 BY_CODE = {check.code: check for check in CHECKS}
 #: Codes of those that knock at the door: that takes a while, and is in the audit trail.

@@ -71,10 +71,10 @@ def show(out: Output, found: Probed) -> None:
 
 def _await(site: Site, wait: int) -> None:
     """Returns when something listens at every door; NotProven when `wait` seconds were not enough."""
-    from redlatch.checks import outside
+    from redlatch.checks import doors
 
     deadline = time.monotonic() + wait
-    while (missing := outside.shut_doors(site)) and time.monotonic() < deadline:
+    while (missing := doors.shut_doors(site)) and time.monotonic() < deadline:
         time.sleep(0.2)
     if missing:
         raise NotProven(

@@ -24,13 +24,13 @@ from tests.support.nodered import free_port
 from tests.support.serving import Served, is_open
 from tests.support.wait import until
 
-from redlatch.checks import knocking, outside, table
+from redlatch.checks import admission, doors, knocking, outside, table
 from redlatch.checks.model import Scene
 from redlatch.errors import PassphraseNeeded
 from redlatch.operations import machine, rules, throwaways, traffic
 
-OPEN, SHUT = (by_code(outside.CHECKS, code) for code in ("outside-open", "outside-shut"))
-LEFT, DOOR = (by_code(outside.CHECKS, code) for code in ("test-device-left", "door-shut"))
+OPEN, SHUT = (by_code(admission.CHECKS, code) for code in ("outside-open", "outside-shut"))
+LEFT, DOOR = (by_code(admission.CHECKS, code) for code in ("test-device-left", "door-shut"))
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many knocks a second as the guard lets a known address have; nobody is disturbed here."""
     monkeypatch.setattr(outside, "_A_SECOND", 95.0)
     monkeypatch.setattr(outside, "_FEW_A_SECOND", 50.0)
-    monkeypatch.setattr(outside, "MOST_OF_A_KIND", 1)
+    monkeypatch.setattr(doors, "MOST_OF_A_KIND", 1)
 
 
 def test_a_healthy_site_is_all_green(home: Home) -> None:
@@ -46,13 +46,13 @@ def test_a_healthy_site_is_all_green(home: Home) -> None:
     endpoint that counts was asked for by those who are refused only.
     """
     scene = home.scene()
-    probed = outside.probed(scene)
+    probed = admission.probed(scene)
     assert [row for row in probed.rows if not row.ok] == []
     assert {row.key for row in probed.rows} == set(outside.KINDS)
     kinds = {"editor", "flows", "live data", "dashboard", "http-in", "static", "websocket"}
     assert {row.surface for row in probed.rows} == kinds
     assert len({row.trick for row in probed.rows}) > 15
-    assert [list(check.look(scene)) for check in outside.CHECKS] == [[], [], [], []]
+    assert [list(check.look(scene)) for check in admission.CHECKS] == [[], [], [], []]
     headers, lines = table.compact(probed.rows)
     assert headers[-1] == "GOOD"
     assert {cells[-1] for cells, _ in lines} >= {"in", "-"}
@@ -134,7 +134,7 @@ def test_a_door_that_is_shut_is_told(tmp_path: Path) -> None:
     made.up()
     scene = Scene(made.open(), made.environ)
     assert [one.subject for one in DOOR.look(scene)] == ["Node-RED"]
-    assert outside.probed(scene).rows == ()
+    assert admission.probed(scene).rows == ()
 
 
 class _Closes(socketserver.BaseRequestHandler):
@@ -154,7 +154,7 @@ def test_a_device_that_is_refused_is_found(home: Home, monkeypatch: pytest.Monke
             scene = home.scene()
             assert list(OPEN.look(scene)) == []
             assert list(SHUT.look(scene))
-            assert {row.key for row in outside.probed(scene).rows if not row.ok} == {outside.GOOD, outside.FEW}
+            assert {row.key for row in admission.probed(scene).rows if not row.ok} == {outside.GOOD, outside.FEW}
         server.shutdown()
 
 
@@ -219,12 +219,14 @@ def test_a_broken_guard_turns_rows_red(
     monkeypatch.setattr(knocking, "SECONDS", 2.0)  # a dashboard's websocket that is let in is answered by nobody
     with broken(tmp_path, file, old, new) as made:
         scene = Scene(made.open(), made.environ)
-        wrong = [row for row in outside.probed(scene).rows if row.is_open]
+        wrong = [row for row in admission.probed(scene).rows if row.is_open]
         assert keys <= {row.key for row in wrong}
         assert tricks <= {row.trick for row in wrong}
         assert len(list(OPEN.look(scene))) == len({row.surface for row in wrong})
         assert any(
-            "OPEN" in cells for cells, style in table.compact(outside.probed(scene).rows)[1] if style == table.BAD
+            "OPEN" in cells
+            for cells, style in table.compact(admission.probed(scene).rows)[1]
+            if style == table.BAD
         )
 
 
@@ -243,7 +245,7 @@ def gate(root: Path, **told: Any) -> Iterator[Scene]:
 def test_a_healthy_gateway_is_all_green(tmp_path: Path) -> None:
     """The same rows at the gateway's listener, which wants to be told by a PROXY header who comes."""
     with gate(tmp_path, accept_proxy=True, trusted_proxies=("127.0.0.0/8",)) as scene:
-        rows = outside.probed(scene).rows
+        rows = admission.probed(scene).rows
         assert [row for row in rows if not row.ok] == []
         assert {row.key for row in rows} == set(outside.KINDS)
         assert {row.door.split(" ")[0] for row in rows} == {"gateway"}
@@ -259,7 +261,7 @@ def test_a_broken_gateway_turns_rows_red(tmp_path: Path, monkeypatch: pytest.Mon
     door.write_text(text.replace("own_host own_page target_form", "own_host target_form"))
     monkeypatch.setattr(gateways, "ROOT", copy)
     with gate(tmp_path) as scene:
-        wrong = [row for row in outside.probed(scene).rows if row.is_open]
+        wrong = [row for row in admission.probed(scene).rows if row.is_open]
         assert {"another page", "a page without origin", "a page of a like name"} <= {row.trick for row in wrong}
         assert {row.key for row in wrong} == {outside.GOOD}
         assert list(OPEN.look(scene))
