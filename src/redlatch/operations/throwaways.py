@@ -159,8 +159,12 @@ def _register(tx: Transaction, device_id: str, certificate: x509.Certificate, or
 
 def _revoke(site: Site, names: list[str]) -> None:
     """One transaction for all of them; those that are revoked already stay so. Never refused: a site that only
-    they could change is the one that it was before them.
+    they could change is the one that it was before them. Where none of them was made nothing is published.
     """
+    with site.store.read() as view:
+        made = {one.name for one in view.devices()}
+    if made.isdisjoint(names):
+        return
     with changing(site, weighed=False) as tx:
         for name in names:
             found = tx.device_by_name(pki_names.name_key(name))
