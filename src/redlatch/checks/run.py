@@ -139,7 +139,7 @@ def fix(findings: Sequence[Finding], scene: Scene) -> tuple[Mended, ...]:
         except RedlatchError as error:
             failed[one.key] = error.message
     checks = {one.check.code: one.check for one in findings}
-    again = run(checks.values(), Scene(scene.site, scene.environ))
+    again = run(checks.values(), Scene(scene.site, scene.environ, scene.devices))
     left = {one.key for one in again.findings} | {
         one.key for one in findings if one.check.code in {blind.check.code for blind in again.unknown}
     }

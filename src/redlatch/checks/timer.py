@@ -30,11 +30,6 @@ def is_possible(settings: Settings) -> bool:
     return settings.system and os.geteuid() == 0 and dropin.systemd_runs()
 
 
-def is_on() -> bool:
-    """Whether the timer is there."""
-    return (dropin.ETC / TIMER).exists()
-
-
 def put_on(settings: Settings) -> bool:
     """Writes both units and starts the timer, at every boot too; False where all of it was there. EngineError."""
     changed = False

@@ -134,6 +134,20 @@ def test_only_what_is_not_found_again_is_mended() -> None:
     ]
 
 
+@pytest.mark.parametrize("devices", [True, False])
+def test_who_mends_looks_again_as_before(devices: bool) -> None:
+    """No devices are made for it where the look before it made none."""
+    seen: list[bool] = []
+
+    def look(scene: Scene) -> Iterator[Found]:
+        seen.append(scene.devices)
+        yield Found("it", fix=lambda: None)
+
+    scene = Scene(SCENE.site, SCENE.environ, devices)
+    fix(fixable(run([check("a", look)], scene)), scene)
+    assert seen == [devices, devices]
+
+
 # --- the registry
 
 
