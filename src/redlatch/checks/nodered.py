@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,6 +15,9 @@ from redlatch.operations import gateway_standing, ports
 
 _UP: Final = "redlatch up"
 _RESTART: Final = "restart Node-RED (sudo systemctl restart nodered)"
+_SECONDS: Final = (
+    30.0  # for all ports of other Node-REDs: one that says nothing takes ten, and a unit may run 15 min
+)
 
 
 def _not_locked(scene: Scene) -> Iterator[Found]:
@@ -133,6 +137,7 @@ def _second(scene: Scene) -> Iterator[Found]:
     target, config = looking.target(scene), scene.config
     claim = looking.guard(scene)
     known = {target.listen_port, config.open_port}
+    deadline = time.monotonic() + _SECONDS
     for process in processes.find_processes():
         if process.uid != target.uid or process.container or (claim is not None and process.pid == claim.pid):
             continue
@@ -140,6 +145,8 @@ def _second(scene: Scene) -> Iterator[Found]:
         for one in ports.listening():
             if held is None or one.inode not in held or one.port in known or not one.beyond_loopback:
                 continue
+            if time.monotonic() > deadline:
+                raise Unknown(f"it took longer than {_SECONDS:.0f} seconds: not all ports were looked at")
             at = "127.0.0.1" if one.address.is_unspecified else str(one.address)
             place = knocking.Place(at, one.port)
             answers = knocking.plain(place, "/"), knocking.ask(place, knocking.client(None), knocking.Request("/"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,10 @@ from tests.integration.operations.gateways import Gate, web
 from tests.support.nodered import NodeRed
 from tests.support.wait import until
 
-from redlatch.checks import looking, nodered
+from redlatch.checks import knocking, looking, nodered
 from redlatch.checks.model import Check, Found, Scene, Unknown
 from redlatch.engines.nodered import dropin, publish, units
-from redlatch.operations import gateway_standing, setup
+from redlatch.operations import gateway_standing, ports, setup
 
 CODES = {check.code: check for check in nodered.CHECKS}
 
@@ -96,6 +97,28 @@ def test_a_node_red_that_was_never_restarted(open_house: House) -> None:
 def test_another_open_node_red_of_the_same_user(home: Home, open_house: House) -> None:
     """It is found from the site that is locked, with its port."""
     assert f"port {open_house.port}" in [one.subject for one in look(home, "second-node-red")]
+
+
+def test_ports_that_say_nothing_are_looked_at_for_half_a_minute(
+    home: Home, open_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take ten seconds: when the time is over that is said, and what was found before it counts."""
+    now = 0.0
+
+    def slow(*_: object) -> str:
+        nonlocal now
+        now += 5
+        return knocking.SILENT
+
+    (first,) = (one for one in ports.listening() if one.port == open_house.port and one.address.version == 4)
+    many = tuple(replace(first, port=port) for port in range(20000, 20090))
+    monkeypatch.setattr(nodered.ports, "listening", lambda: many)
+    monkeypatch.setattr(knocking, "ask", slow)
+    monkeypatch.setattr(knocking, "plain", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with pytest.raises(Unknown, match="30 seconds"):
+        look(home, "second-node-red")
+    assert now <= 40
 
 
 def test_passwords_of_the_flows(open_house: House, home: Home) -> None:
