@@ -1,4 +1,8 @@
-"""Knocking at a door: one connection, one request, and what came back. Never raises for what the network does."""
+"""Knocking at a door: one connection, one request, and what came back. Never raises for what the network does.
+
+Only what comes once the connection stands is the door's word; whatever happens before that is nobody's, and
+neither lets in nor refuses.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 5.0
 ADMITTED, REFUSED, SILENT, NOBODY = "admitted", "refused", "no answer", "nothing listens"
+UNANSWERED: Final = "let in without an answer"
+_UNREACHED: Final = "could not connect"
 #: What guard, gateway and service refuse with; HAProxy's and Node.js's own 400 for what is no HTTP.
 _REFUSALS: Final = frozenset({400, 403, 421})
 _REDIRECTS: Final = frozenset({301, 302, 307, 308})
@@ -110,21 +116,29 @@ class Pace:
 
 
 def ask(place: Place, who: Client, request: Request) -> str:
-    """What came back: ADMITTED, REFUSED, SILENT, NOBODY, or "answered 503" where the door let it through and
-    nothing stood behind it. Any answer but the door's own refusal is Node-RED's, so it was let in, whatever it
-    says.
+    """What came back: ADMITTED, REFUSED, SILENT (no handshake), UNANSWERED, one of those that `is_nobodys` knows,
+    or "answered 503" where the door let it through and nothing stood behind it. Any answer but the door's own
+    refusal is Node-RED's, so it was let in, whatever it says.
+
+    UNANSWERED was let in too: guard, gateway and service end the connection of whom they refuse, be it with a page
+    or without a word, and what waits for an answer beyond that is a flow that gives none.
     """
+    raw = _connected(place)
+    if isinstance(raw, str):
+        return raw
+    shaken = False
     try:
-        with _connected(place) as raw, who.context.wrap_socket(raw, session=who.session) as tls:
-            tls.sendall(_head(place, request))
-            head = tls.recv(64)
-            if who.resumes and head:
-                who.session = tls.session or who.session
-    except ConnectionRefusedError:
-        return NOBODY
+        with raw:
+            _announce(place, raw)
+            with who.context.wrap_socket(raw, session=who.session) as tls:
+                shaken = True
+                tls.sendall(_head(place, request))
+                head = tls.recv(64)
+                if who.resumes and head:
+                    who.session = _resumable(tls) or who.session
     except TimeoutError:
-        return SILENT
-    except (OSError, ValueError):
+        return UNANSWERED if shaken else SILENT
+    except OSError:
         # A door that answers nothing ends the connection in or right after the handshake: which error, is timing.
         return REFUSED
     return _judged(head)
@@ -132,12 +146,14 @@ def ask(place: Place, who: Client, request: Request) -> str:
 
 def plain(place: Place, target: str, *, headers: Sequence[str] = ()) -> str:
     """The same by plain http, which Node-RED must never answer; a redirect to https is the guard's own."""
+    raw = _connected(place)
+    if isinstance(raw, str):
+        return raw
     try:
-        with _connected(place) as raw:
+        with raw:
+            _announce(place, raw)
             raw.sendall(_head(place, Request(target, headers=tuple(headers))))
             head = raw.recv(64)
-    except ConnectionRefusedError:
-        return NOBODY
     except TimeoutError:
         return SILENT
     except OSError:
@@ -145,6 +161,11 @@ def plain(place: Place, target: str, *, headers: Sequence[str] = ()) -> str:
     if _status(head) in _REDIRECTS:
         return "sent on to https"
     return _judged(head)
+
+
+def is_nobodys(seen: str) -> bool:
+    """Whether that is no door's word: no connection came about, so nobody was let in and nobody refused."""
+    return seen == NOBODY or seen.startswith(_UNREACHED)
 
 
 def listens(place: Place) -> bool:
@@ -156,15 +177,30 @@ def listens(place: Place) -> bool:
         return False
 
 
-@contextmanager
-def _connected(place: Place) -> Iterator[socket.socket]:
+def _connected(place: Place) -> socket.socket | str:
+    """The connection, or why there is none, as `is_nobodys` knows it."""
     whole = (place.address, place.port)
-    with socket.create_connection(whole, timeout=SECONDS, source_address=(place.source, 0)) as raw:
-        if place.announced:
-            kind = "TCP6" if ":" in place.address else "TCP4"
-            port = raw.getsockname()[1]
-            raw.sendall(f"PROXY {kind} {place.source} {place.address} {port} {place.port}\r\n".encode("ascii"))
-        yield raw
+    try:
+        return socket.create_connection(whole, timeout=SECONDS, source_address=(place.source, 0))
+    except ConnectionRefusedError:
+        return NOBODY
+    except OSError as error:  # no such address here, no route, no more files: none of it is the door's doing
+        return f"{_UNREACHED}: {error.strerror or error}"
+
+
+def _announce(place: Place, raw: socket.socket) -> None:
+    if place.announced:
+        kind = "TCP6" if ":" in place.address else "TCP4"
+        port = raw.getsockname()[1]
+        raw.sendall(f"PROXY {kind} {place.source} {place.address} {port} {place.port}\r\n".encode("ascii"))
+
+
+def _resumable(tls: ssl.SSLSocket) -> ssl.SSLSession | None:
+    """Its session, where the door gave something to resume it with: a ticket, or in TLS 1.2 a number."""
+    found = tls.session
+    if found is None or not (found.has_ticket or (tls.version() == "TLSv1.2" and found.id)):
+        return None
+    return found
 
 
 def _head(place: Place, request: Request) -> bytes:
@@ -175,7 +211,7 @@ def _head(place: Place, request: Request) -> bytes:
         lines.append(f"Sec-WebSocket-Key: {nonce}")
     else:
         lines.append("Connection: close")
-    return ("\r\n".join([*lines, *request.headers]) + "\r\n\r\n").encode("ascii")
+    return ("\r\n".join([*lines, *request.headers]) + "\r\n\r\n").encode("utf-8", "replace")
 
 
 def _status(head: bytes) -> int | None:
