@@ -24,6 +24,7 @@ def probed(scene: Scene) -> Probed:
 def _look_open(scene: Scene) -> Iterator[Found]:
     for place, words in _by_place(row for row in _rows(scene) if row.is_open):
         yield Found(f"{place} lets in who should be refused: {words}", place)
+    _all_judged(scene)
 
 
 def _look_shut(scene: Scene) -> Iterator[Found]:
@@ -32,6 +33,7 @@ def _look_shut(scene: Scene) -> Iterator[Found]:
         raise Unknown("only strangers knocked; by hand, redlatch check knocks with devices too")
     for place, words in _by_place(shut):
         yield Found(f"{place} refuses who should come in: {words}", place)
+    _all_judged(scene)
 
 
 def _by_place(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
@@ -44,6 +46,12 @@ def _by_place(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
     for place, words in found.items():
         more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
         yield place, "; ".join(words[:_NAMED]) + more
+
+
+def _all_judged(scene: Scene) -> None:
+    """Unknown where something could not be looked at: that nothing was found says nothing of it."""
+    if missing := probed(scene).unjudged:
+        raise Unknown("; ".join(missing))
 
 
 def _rows(scene: Scene) -> tuple[Row, ...]:

@@ -15,9 +15,7 @@ from redlatch.operations import gateway_standing, ports
 
 _UP: Final = "redlatch up"
 _RESTART: Final = "restart Node-RED (sudo systemctl restart nodered)"
-_SECONDS: Final = (
-    30.0  # for all ports of other Node-REDs: one that says nothing takes ten, and a unit may run 15 min
-)
+_SECONDS: Final = 30.0  # for all ports of other Node-REDs: a silent one takes ten, and the unit has 15 minutes
 
 
 def _not_locked(scene: Scene) -> Iterator[Found]:

@@ -13,6 +13,7 @@ own address: rules are taken for a peer at the address that is connected to.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -40,12 +41,13 @@ NO_KEY, FOREIGN, REVOKED, ENDED, GOOD, FEW = (
     "a good key",
     "a dashboard's key",
 )
+_REVOKED_RESUMED: Final = tuple(f"revoked, resumed {tls}" for tls in knocking.TLS_VERSIONS)
 KINDS: Final = (
     NO_KEY,
     FOREIGN,
     REVOKED,
     ENDED,
-    *(f"revoked, resumed {tls}" for tls in knocking.TLS_VERSIONS),
+    *_REVOKED_RESUMED,
     *(f"no key, resumed {tls}" for tls in knocking.TLS_VERSIONS),
     FEW,
     GOOD,
@@ -70,7 +72,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Silence lets nobody in: it is as good as a refusal, and no admission."""
+        """Silence instead of a handshake lets nobody in: it is as good as a refusal, and no admission."""
         if self.expected == ADMITTED:
             return self.seen == ADMITTED
         return self.seen in (REFUSED, knocking.SILENT, "sent on to https")
@@ -83,10 +85,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What was seen, and in words what was not looked at."""
+    """What was seen, and in words what was not looked at. `unjudged` is what of that should have been looked at
+    and could not: rows that are all as they should be prove nothing about it.
+    """
 
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
 
 @dataclass
@@ -95,16 +100,18 @@ class _Run:
 
     site: Site
     door: Door
-    clients: Mapping[str, Client]
+    clients: dict[str, Client]
     devices: Mapping[str, str]
     pace: Pace
     deadline: float
     rows: list[Row] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    unreached: Counter[str] = field(default_factory=Counter)
     cut: bool = False
 
     def knock(self, surface: Surface, key: str, trick: str, request: Request) -> None:
         """One knock, unless its time is over, or it would do something."""
-        should = self._should(key, request)
+        should = self.expects(key, request)
         if surface.acts and should:
             return
         if time.monotonic() > self.deadline:
@@ -113,9 +120,23 @@ class _Run:
         self.pace.wait()
         seen = knocking.ask(self.door.place, self.clients[key], request)
         expected = ADMITTED if should else REFUSED
-        self.rows.append(Row(self.door.name, surface.kind, request.target, key, trick, expected, seen))
+        self.saw(Row(self.door.name, surface.kind, request.target, key, trick, expected, seen))
 
-    def _should(self, key: str, request: Request) -> bool:
+    def saw(self, row: Row) -> None:
+        """A knock that no door answered says nothing of the lock: Node-RED may have been restarted meanwhile."""
+        if knocking.is_nobodys(row.seen):
+            self.unreached[row.seen] += 1
+        else:
+            self.rows.append(row)
+
+    def unjudged(self) -> Iterator[str]:
+        """What could not be looked at here, in words."""
+        for seen, count in self.unreached.items():
+            yield f"{count} {'knock' if count == 1 else 'knocks'} at {self.door.name}: {seen}"
+        if self.cut:
+            yield f"the rest of {self.door.name}: it took longer than {SECONDS:.0f} seconds"
+
+    def expects(self, key: str, request: Request) -> bool:
         if self.door.expects is not None:
             return self.door.expects(key == GOOD, request)
         headers = dict(line.split(": ", 1) for line in request.headers)
@@ -144,7 +165,7 @@ def probe(site: Site, environ: Mapping[str, str], *, with_devices: bool = True) 
     surfaces, left_out = doors.surfaces_of(site, environ)
     there = [*doors.to_node_red(config, surfaces), *doors.of_service(config)]
     up = [door for door in there if knocking.listens(door.place)]
-    left_out += [f"nothing listens at {door.name}, port {door.place.port}" for door in there if door not in up]
+    unjudged = [f"nothing listens at {door.name}, port {door.place.port}" for door in there if door not in up]
     deadline = time.monotonic() + SECONDS
     rows: list[Row] = []
     with ExitStack() as stack:
@@ -153,20 +174,20 @@ def probe(site: Site, environ: Mapping[str, str], *, with_devices: bool = True) 
             try:
                 made = stack.enter_context(throwaways(site))
             except (PassphraseNeeded, NotPermitted, Conflict) as error:
-                left_out.append(f"every knock with a certificate of this site: {error.message}")
+                unjudged.append(f"every knock with a certificate of this site: {error.message}")
         elif not with_devices:
             left_out.append("every knock with a certificate of this site: not asked for")
         runs = [_prepared(site, door, made, deadline) for door in up]
         if made is not None:
             for run in runs:
-                _arrive(run)
+                unjudged += _arrive(run)
             made.revoke_gone()
         for run in runs:
             _all(run)
             rows += run.rows
-            if run.cut:
-                left_out.append(f"the rest of {run.door.name}: it took longer than {SECONDS:.0f} seconds")
-    return Probed(tuple(rows), tuple(left_out))
+            left_out += run.left_out
+            unjudged += run.unjudged()
+    return Probed(tuple(rows), (*left_out, *unjudged), tuple(unjudged))
 
 
 # --- keys
@@ -179,19 +200,41 @@ def _prepared(site: Site, door: Door, made: Throwaways | None, deadline: float) 
         for key, one in ((GOOD, made.good), (FEW, made.few), (REVOKED, made.gone), (ENDED, made.ended)):
             clients[key] = knocking.client(Identity(one.key, one.certificate))
         gone = Identity(made.gone.key, made.gone.certificate)
-        for tls in knocking.TLS_VERSIONS:
-            clients[f"revoked, resumed {tls}"] = knocking.client(gone, resumes=tls)
+        if not door.keyless:  # it has no certificate of anybody's in its sessions
+            for key, tls in zip(_REVOKED_RESUMED, knocking.TLS_VERSIONS, strict=True):
+                clients[key] = knocking.client(gone, resumes=tls)
         devices = {} if door.keyless else {GOOD: made.good.name, FEW: made.few.name}
     for tls in knocking.TLS_VERSIONS:
         clients[f"no key, resumed {tls}"] = knocking.client(None, resumes=tls)
     return _Run(site, door, clients, devices, Pace(_FEW_A_SECOND if made is None else _A_SECOND), deadline)
 
 
-def _arrive(run: _Run) -> None:
-    """The good device first: the guard knows the address then. What is to be resumed comes in while it may."""
-    for key in (GOOD, *(f"revoked, resumed {tls}" for tls in knocking.TLS_VERSIONS)):
+def _arrive(run: _Run) -> Iterator[str]:
+    """The good device first: the guard knows the address then. What is to be resumed comes in while it may; what
+    did not, or has no session, would be a handshake like any other: it is left out, and what of that should have
+    been otherwise is returned in words.
+    """
+    first = Request(run.door.surfaces[0].path)
+    run.pace.wait()
+    knocking.ask(run.door.place, run.clients[GOOD], first)
+    seen = {}
+    for key in (one for one in _REVOKED_RESUMED if one in run.clients):
         run.pace.wait()
-        knocking.ask(run.door.place, run.clients[key], Request(run.door.surfaces[0].path))
+        seen[key] = knocking.ask(run.door.place, run.clients[key], first)
+    out = {key for key, came in seen.items() if knocking.is_nobodys(came) or came in (REFUSED, knocking.SILENT)}
+    for key, came in seen.items():
+        if key not in out and run.clients[key].session is not None:
+            continue
+        del run.clients[key]
+        words = f"{key}, at {run.door.name}"
+        if key not in out:
+            run.left_out.append(f"{words}: it was given nothing to resume")
+        elif len(out) < len(seen):  # the console takes TLS 1.3 only
+            run.left_out.append(f"{words}: it was let in by another version of TLS only")
+        elif run.expects(GOOD, first):  # the good one has the same role
+            yield f"{words}: it was not let in before it was revoked ({came})"
+        else:
+            run.left_out.append(f"{words}: no rule lets it in")
 
 
 def _foreign(site: Site, made: Throwaways | None) -> Identity:
@@ -241,7 +284,7 @@ def _plainly(run: _Run) -> None:
     surface = run.door.surfaces[0]
     run.pace.wait()
     seen = knocking.plain(run.door.place, surface.path)
-    run.rows.append(Row(run.door.name, surface.kind, surface.path, NO_KEY, "plain http", REFUSED, seen))
+    run.saw(Row(run.door.name, surface.kind, surface.path, NO_KEY, "plain http", REFUSED, seen))
 
 
 def _tricks(door: Door) -> Iterable[tuple[str, Surface, Request]]:

@@ -61,7 +61,7 @@ def _short(text: str) -> str:
 def document(found: Probed) -> dict[str, Any]:
     """Everything, for --json."""
     return {
-        "ok": all(row.ok for row in found.rows),
+        "ok": all(row.ok for row in found.rows) and not found.unjudged,
         "rows": [
             {
                 "door": row.door,

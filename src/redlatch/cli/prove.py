@@ -21,7 +21,7 @@ _MOST_SAID = 5
 
 
 class NotProven(EngineError):
-    """Some knock at the door was not answered as it should be."""
+    """Some knock at the door was not answered as it should be, or could not be tried."""
 
     code = "not-proven"
 
@@ -43,19 +43,35 @@ def prove(session: Session, wait: int) -> None:
     site = session.site()
     _await(site, wait)
     found = outside.probe(site, os.environ)
-    wrong = [row for row in found.rows if not row.ok]
-    if not wrong and found.rows:
+    missing = _missing(found)
+    if missing is None:
         session.out.document(table.document(found))
     show(session.out, found)
-    if not found.rows:
-        raise NotProven("no door was there to knock at", hint="redlatch status says what is missing")
-    if wrong:
+    if missing is not None:
+        raise missing
+
+
+def _missing(found: Probed) -> NotProven | None:
+    """Why that proves nothing; None where it does."""
+    from redlatch.checks import outside
+
+    if not found.rows and not found.unjudged:
+        return NotProven("no door was there to knock at", hint="redlatch status says what is missing")
+    if wrong := [row for row in found.rows if not row.ok]:
         said = [f"{row.surface} of {row.door} with {row.key}: {row.seen}" for row in wrong]
         more = f" and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
-        raise NotProven(
+        return NotProven(
             "; ".join(said[:_MOST_SAID]) + more,
             hint="was Node-RED restarted since `redlatch up`? redlatch status says what is wrong",
         )
+    if found.unjudged:
+        return NotProven(
+            "; ".join(found.unjudged),
+            hint="put that right and run it again; it takes root, and the CA keys' passphrase where they have one",
+        )
+    if all(row.key != outside.GOOD for row in found.rows):  # a door that is shut for everybody proves nothing
+        return NotProven("no device knocked", hint="redlatch status says what is missing")
+    return None
 
 
 def show(out: Output, found: Probed) -> None:

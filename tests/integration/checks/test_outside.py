@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.checks.conftest import Home, by_code, house
+from tests.integration.checks.conftest import FLOWS, Home, by_code, house
 from tests.integration.operations import gateways
 from tests.integration.operations.conftest import House
 from tests.integration.operations.gateways import Gate
@@ -25,11 +25,13 @@ from tests.support.serving import Served, is_open
 from tests.support.wait import until
 
 from redlatch.checks import admission, doors, knocking, outside, table
-from redlatch.checks.model import Scene
-from redlatch.errors import PassphraseNeeded
+from redlatch.checks.model import Check, Scene, Unknown
+from redlatch.cli import prove
+from redlatch.errors import Conflict, PassphraseNeeded
 from redlatch.operations import machine, rules, throwaways, traffic
 
 OPEN, SHUT = (by_code(admission.CHECKS, code) for code in ("outside-open", "outside-shut"))
+REVOKED_RESUMED = {"revoked, resumed 1.2", "revoked, resumed 1.3"}
 LEFT, DOOR = (by_code(admission.CHECKS, code) for code in ("test-device-left", "door-shut"))
 
 
@@ -137,6 +139,91 @@ def test_a_door_that_is_shut_is_told(tmp_path: Path) -> None:
     assert admission.probed(scene).rows == ()
 
 
+def unknown(check: Check, scene: Scene) -> str:
+    """Why it cannot look, having found nothing."""
+    found = []
+    with pytest.raises(Unknown) as reason:
+        found.extend(check.look(scene))
+    assert found == []
+    return str(reason.value)
+
+
+@pytest.mark.parametrize("after", [0, 60])
+def test_a_node_red_that_is_restarted_meanwhile_is_no_open_door(
+    home: Home, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Knocks that reached nobody are no rows, neither open nor shut nor right: both checks could not look."""
+    ask, left = knocking.ask, iter(range(after))
+
+    def stops(*asked: Any) -> str:
+        return ask(*asked) if next(left, None) is not None else knocking.NOBODY
+
+    monkeypatch.setattr(knocking, "ask", stops)
+    monkeypatch.setattr(knocking, "plain", lambda *_: knocking.NOBODY)
+    scene = home.scene()
+    assert all("nothing listens" in unknown(check, scene) for check in (OPEN, SHUT))
+    assert all(row.ok for row in admission.probed(scene).rows)
+    assert (len(admission.probed(scene).rows) > 0) is (after > 0)
+    assert not table.document(admission.probed(scene))["ok"]
+
+
+def test_a_run_that_is_cut_is_no_clean_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some knocks, all as they should be, and then the time is over."""
+    monkeypatch.setattr(outside, "SECONDS", 2.0)
+    monkeypatch.setattr(outside, "_A_SECOND", 20.0)
+    scene = home.scene()
+    assert all("longer than 2 seconds" in unknown(check, scene) for check in (OPEN, SHUT))
+    assert admission.probed(scene).rows
+
+
+def test_devices_that_could_not_be_made_are_missed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change on trial refuses them: revoked keys were not tried, nor good ones."""
+
+    def on_trial(*_: object, **__: object) -> None:
+        raise Conflict("a change is on trial")
+
+    monkeypatch.setattr("redlatch.operations.devices.order", on_trial)
+    monkeypatch.setattr(outside, "_tricks", lambda _: ())
+    scene = home.scene()
+    assert all("on trial" in unknown(check, scene) for check in (OPEN, SHUT))
+    assert prove._missing(admission.probed(scene)) is not None
+
+
+def test_what_proves_something() -> None:
+    """Every row as it should be, a good key among them, and nothing that could not be looked at."""
+    stranger = outside.Row("d", "editor", "/", outside.NO_KEY, "", knocking.REFUSED, knocking.REFUSED)
+    device = replace(stranger, key=outside.GOOD, expected=knocking.ADMITTED, seen=knocking.ADMITTED)
+    assert prove._missing(outside.Probed((stranger, device), ("2 of 5 surfaces",))) is None
+    for nothing in (
+        outside.Probed(()),
+        outside.Probed((stranger,)),
+        outside.Probed((stranger, device), ("the rest",), ("the rest",)),
+        outside.Probed((replace(stranger, seen=knocking.ADMITTED), device)),
+    ):
+        missing = prove._missing(nothing)
+        assert missing is not None
+        assert missing.message
+        assert missing.hint
+
+
+def test_what_has_no_session_is_not_called_resumed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not let in before it was revoked, or given no ticket: such a key would shake hands like any other."""
+    monkeypatch.setattr(outside, "_tricks", lambda _: ())
+    monkeypatch.setattr(knocking, "_resumable", lambda _: None)
+    probed = outside.probe(home.house.open(), home.house.environ)
+    assert not {row.key for row in probed.rows} & REVOKED_RESUMED
+    assert sum("given nothing to resume" in words for words in probed.left_out) == 2
+    assert probed.unjudged == ()
+
+    ask, came = knocking.ask, iter(range(3))
+    monkeypatch.setattr(
+        knocking, "ask", lambda *asked: knocking.REFUSED if next(came, None) is not None else ask(*asked)
+    )
+    probed = outside.probe(home.house.open(), home.house.environ)
+    assert not {row.key for row in probed.rows} & REVOKED_RESUMED
+    assert sum("not let in before it was revoked" in words for words in probed.unjudged) == 2
+
+
 class _Closes(socketserver.BaseRequestHandler):
     """Ends each connection without a word."""
 
@@ -152,8 +239,11 @@ def test_a_device_that_is_refused_is_found(home: Home, monkeypatch: pytest.Monke
         target = asdict(replace(home.house.open().target(), listen_port=server.server_address[1]))
         with home.configured(target=target):
             scene = home.scene()
-            assert list(OPEN.look(scene)) == []
-            assert list(SHUT.look(scene))
+            assert "not let in before it was revoked" in unknown(OPEN, scene)
+            found = []
+            with pytest.raises(Unknown):
+                found.extend(SHUT.look(scene))
+            assert found
             assert {row.key for row in admission.probed(scene).rows if not row.ok} == {outside.GOOD, outside.FEW}
         server.shutdown()
 
@@ -230,6 +320,20 @@ def test_a_broken_guard_turns_rows_red(
         )
 
 
+def test_a_flow_that_answers_nothing_was_let_in_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revoked device that is let in where an http-in has no response node: silence is no refusal."""
+    monkeypatch.setattr(knocking, "SECONDS", 2.0)
+    monkeypatch.setattr(outside, "_tricks", lambda _: ())
+    mute = [{**one, "wires": []} if one["type"] == "http in" else one for one in FLOWS]
+    monkeypatch.setattr("tests.integration.checks.conftest.FLOWS", mute)
+    with broken(tmp_path, "decide.js", _FORGETS, _REMEMBERS) as made:
+        scene = Scene(made.open(), made.environ)
+        seen = {row.key: row.seen for row in admission.probed(scene).rows if row.surface == "http-in"}
+        assert seen[outside.REVOKED] == knocking.UNANSWERED
+        assert seen[outside.NO_KEY] == knocking.REFUSED
+        assert "http-in at Node-RED" in {one.subject for one in OPEN.look(scene)}
+
+
 # --- the gateway
 
 
@@ -289,7 +393,10 @@ def test_the_other_doors(tmp_path: Path) -> None:
         served.invite("phone")
         until(lambda: is_open(served.enrolment_port), what="the enrolment page")
         until(lambda: is_open(open_port), what="the open port")
-        rows = outside.probe(served.site, served.house.environ).rows
+        probed = outside.probe(served.site, served.house.environ)
+    rows = probed.rows
+    assert probed.unjudged == ()
+    assert any("another version of TLS" in words for words in probed.left_out)  # the console takes 1.3 only
     assert [row for row in rows if not row.ok] == []
     assert {row.door for row in rows} == {"Node-RED", "open port", "console", "enrolment"}
     seen = {(row.door, row.key): row.seen for row in rows if not row.trick and row.surface != "dashboard"}
