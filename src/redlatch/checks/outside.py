@@ -41,6 +41,7 @@ NO_KEY, FOREIGN, REVOKED, ENDED, GOOD, FEW = (
     "a good key",
     "a dashboard's key",
 )
+NO_KEY_RESUMED: Final = tuple(f"no key, resumed {tls}" for tls in knocking.TLS_VERSIONS)
 _REVOKED_RESUMED: Final = tuple(f"revoked, resumed {tls}" for tls in knocking.TLS_VERSIONS)
 KINDS: Final = (
     NO_KEY,
@@ -48,7 +49,7 @@ KINDS: Final = (
     REVOKED,
     ENDED,
     *_REVOKED_RESUMED,
-    *(f"no key, resumed {tls}" for tls in knocking.TLS_VERSIONS),
+    *NO_KEY_RESUMED,
     FEW,
     GOOD,
 )
@@ -268,16 +269,29 @@ def _foreign(site: Site, made: Throwaways | None) -> Identity:
 def _all(run: _Run) -> None:
     for surface in run.door.surfaces:
         for key in KINDS:
-            if key in run.clients and not ("resumed" in key and surface is not run.door.surfaces[0]):
+            if key not in run.clients or key in NO_KEY_RESUMED:
+                continue
+            if key not in _REVOKED_RESUMED or surface is run.door.surfaces[0]:
                 run.knock(surface, key, "", Request(surface.path, surface.websocket))
-    for key in (f"no key, resumed {tls}" for tls in knocking.TLS_VERSIONS):  # now they have what can be resumed
-        run.knock(run.door.surfaces[0], key, "", Request(run.door.surfaces[0].path))
+    _strangers_again(run)
     for trick, surface, request in _tricks(run.door):
         for key in (NO_KEY, FEW, *((GOOD,) if request.host or request.headers else ())):
             if key in run.clients:
                 run.knock(surface, key, trick, request)
     if not run.door.keyless and run.door.expects is None and not run.door.place.announced:
         _plainly(run)
+
+
+def _strangers_again(run: _Run) -> None:
+    """Strangers who resume a session, where a door gives them one; in mode strict none does."""
+    surface = run.door.surfaces[0]
+    for key in NO_KEY_RESUMED:
+        run.pace.wait()
+        knocking.ask(run.door.place, run.clients[key], Request(surface.path))
+        if run.clients[key].session is None:
+            run.left_out.append(f"{key}, at {run.door.name}: it was given nothing to resume")
+        else:
+            run.knock(surface, key, "", Request(surface.path))
 
 
 def _plainly(run: _Run) -> None:

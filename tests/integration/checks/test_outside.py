@@ -50,7 +50,7 @@ def test_a_healthy_site_is_all_green(home: Home) -> None:
     scene = home.scene()
     probed = admission.probed(scene)
     assert [row for row in probed.rows if not row.ok] == []
-    assert {row.key for row in probed.rows} == set(outside.KINDS)
+    assert {row.key for row in probed.rows} == set(outside.KINDS) - set(outside.NO_KEY_RESUMED)
     kinds = {"editor", "flows", "live data", "dashboard", "http-in", "static", "websocket"}
     assert {row.surface for row in probed.rows} == kinds
     assert len({row.trick for row in probed.rows}) > 15
@@ -212,7 +212,7 @@ def test_what_has_no_session_is_not_called_resumed(home: Home, monkeypatch: pyte
     monkeypatch.setattr(knocking, "_resumable", lambda _: None)
     probed = outside.probe(home.house.open(), home.house.environ)
     assert not {row.key for row in probed.rows} & REVOKED_RESUMED
-    assert sum("given nothing to resume" in words for words in probed.left_out) == 2
+    assert sum("given nothing to resume" in words for words in probed.left_out) == 4
     assert probed.unjudged == ()
 
     ask, came = knocking.ask, iter(range(3))
@@ -351,7 +351,7 @@ def test_a_healthy_gateway_is_all_green(tmp_path: Path) -> None:
     with gate(tmp_path, accept_proxy=True, trusted_proxies=("127.0.0.0/8",)) as scene:
         rows = admission.probed(scene).rows
         assert [row for row in rows if not row.ok] == []
-        assert {row.key for row in rows} == set(outside.KINDS)
+        assert {row.key for row in rows} == set(outside.KINDS) - set(outside.NO_KEY_RESUMED)
         assert {row.door.split(" ")[0] for row in rows} == {"gateway"}
 
 
@@ -405,3 +405,5 @@ def test_the_other_doors(tmp_path: Path) -> None:
     assert seen["open port", outside.GOOD] == knocking.REFUSED
     dashboards = [row for row in rows if row.surface == "dashboard" and row.door == "open port" and not row.trick]
     assert {row.seen for row in dashboards} == {knocking.ADMITTED}
+    resumed = {(row.door, row.key) for row in rows if row.key in outside.NO_KEY_RESUMED}
+    assert {("open port", key) for key in outside.NO_KEY_RESUMED} <= resumed
