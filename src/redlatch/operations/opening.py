@@ -94,7 +94,8 @@ def _outside(data: bytes, password: bytes, seconds: int) -> dict[str, Any]:
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "redlatch.operations.opening"],
+            # -P: else the folder it is called in comes first, and a flow's json.py there would run as root
+            [sys.executable, "-P", "-m", "redlatch.operations.opening"],
             input=json.dumps(sent).encode(),
             capture_output=True,
             timeout=seconds * 20,

@@ -190,6 +190,18 @@ def test_a_wrong_or_missing_password(tmp_path: Path) -> None:
             opening.read([file], nobody)
 
 
+def test_nothing_in_the_folder_it_is_called_in_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cd ~/.node-red; sudo redlatch ca import x.p12`: modules that a flow has put there are not those it loads."""
+    export, _ = other.xca(tmp_path / "xca")
+    folder = tmp_path / "node-red"
+    folder.mkdir()
+    for name in ("json", "base64", "redlatch"):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.chdir(folder)
+    assert len(opening.read([export], password).keys) == 1
+    assert not (tmp_path / "ran").exists()
+
+
 def test_what_is_refused_changes_nothing(site: Site, tmp_path: Path) -> None:
     """No key, two keys, a SHA-1 signature, one's own CA again: words, and the site as it was."""
     root = other.make(tmp_path, "root", other.CA)
