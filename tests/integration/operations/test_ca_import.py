@@ -147,6 +147,25 @@ def test_a_bundle_that_asks_for_too_much_is_given_up(tmp_path: Path) -> None:
     assert "more time or memory" in raised.value.message
 
 
+def giant(first: int, second: int) -> bytes:
+    """A plain RSA key of two Mersenne primes."""
+    p, q, e = 2**first - 1, 2**second - 1, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    numbers = (0, p * q, e, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p))
+    return keys._pem("RSA PRIVATE KEY", keys._sequence(*map(keys._integer, numbers)))
+
+
+def test_a_plain_key_that_asks_for_too_much_is_given_up(tmp_path: Path) -> None:
+    """Whether the primes of an RSA key are such takes a minute with 20,000 bits; a smaller one is refused."""
+    file = tmp_path / "giant.pem"
+    file.write_bytes(giant(4253, 4423))
+    with pytest.raises(InvalidInput, match="more time or memory"):
+        opening.read([file], nobody, seconds=1)
+    file.write_bytes(giant(2203, 2281))
+    with pytest.raises(InvalidInput, match=r"giant\.pem: the RSA key has 4484 bits"):
+        opening.read([file], nobody)
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -183,7 +202,11 @@ def test_a_wrong_or_missing_password(tmp_path: Path) -> None:
     """Asked for once, and wrong, it is said; the file is named."""
     export, _ = other.xca(tmp_path / "xca")
     _, key = other.easy_rsa(tmp_path / "easy")
-    for file in (export, key):
+    der = tmp_path / "ca.key.der"
+    form = ("-outform", "DER", "-passin", f"pass:{other.PASSWORD}", "-passout", f"pass:{other.PASSWORD}")
+    der.write_bytes(other.openssl("pkcs8", "-topk8", "-in", key, *form))
+    assert len(opening.read([der], password).keys) == 1
+    for file in (export, key, der):
         with pytest.raises(PassphraseNeeded, match="does not open"):
             opening.read([file], lambda _: b"wrong")
         with pytest.raises(PassphraseNeeded, match="nobody"):
@@ -191,7 +214,7 @@ def test_a_wrong_or_missing_password(tmp_path: Path) -> None:
 
 
 def test_nothing_in_the_folder_it_is_called_in_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cd ~/.node-red; sudo redlatch ca import x.p12`: modules that a flow has put there are not those it loads."""
+    """`cd ~/.node-red; sudo redlatch ca import x.p12`: modules that a flow put there are not loaded."""
     export, _ = other.xca(tmp_path / "xca")
     folder = tmp_path / "node-red"
     folder.mkdir()
