@@ -30,6 +30,8 @@ FAULTS = [
         ("a locked file has little time", "operations/opening.py", "    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))\n", "", _IMPORT, "too_much"),
         ("a locked file has little memory", "operations/opening.py", "    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))\n", "", _IMPORT, "too_much"),
         ("the folder it is called in is on no path", "operations/opening.py", '"-P", "-m"', '"-m"', _IMPORT, "called_in"),
+        ("one row for one authority", "operations/importing.py", "if adopted is not None:", "if False:", _IMPORT, "imported_and_ended"),
+        ("its certificates go with it", "operations/importing.py", "            tx.move_certificates(adopted.id, row.id)\n", "", _IMPORT, "imported_and_ended"),
         ("public roots", "pki/foreign.py", "if one.public_bytes(Encoding.DER) in public:", "if False:", _FOREIGN, "public_root"),
         ("no CA", "pki/foreign.py", "if basic is None or not basic.ca:", "if False:", _FOREIGN, "no_engine"),
         ("may sign", "pki/foreign.py", "if usage is None or not usage.key_cert_sign:", "if False:", _FOREIGN, "no_engine"),

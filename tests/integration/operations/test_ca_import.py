@@ -290,6 +290,30 @@ def keys_of(request: bytes) -> bytes:
     return other.openssl("req", "-pubkey", "-noout", stdin=request)
 
 
+def test_a_ca_that_was_adopted_from_is_imported_and_ended_as_one(site: Site, tmp_path: Path) -> None:
+    """First only a card of it gets in, then its key comes too: one authority, which takes the card with it."""
+    company = other.make(tmp_path, "company", other.CA)
+    card = other.make(tmp_path, "card", other.LEAF, by=company)
+    adopting.adopt(site, "Ada", [card.cert, company.cert], password)
+    done = importing.carry_out(site, importing.plan(site, "device", [company.cert, company.key], password))
+    assert (done.progress.moved, done.progress.remaining) == (1, ())
+    rotation.end(site, "device")
+    devices.add(site, "phone")
+    trusted = [one for one in authorities.listed(site)[0] if one.kind == "device" and one.retired_at is None]
+    assert [(one.subject, one.state, one.devices) for one in trusted] == [("company", "signs", 2)]
+    with pytest.raises(Conflict, match="signs here"):
+        adopting.end(site, trusted[0].fingerprint)
+    rotation.begin(site, "device")
+    assert [one.name for one in rotation.progress(site, "device").remaining] == ["Ada", "phone"]
+    assert rotation.end(site, "device", force=True).revoked == 2
+    with site.store.read() as view:
+        assert len(authorities.anchors(view, "device")) == 1
+        assert list(view.active_certificates()) == []
+    # It comes back as what it was: trusted for one card
+    later = other.make(tmp_path, "later", other.LEAF, by=company)
+    assert adopting.adopt(site, "Bart", [later.cert, company.cert], password).new_anchor
+
+
 def test_a_device_is_adopted_once_and_a_revoked_one_never(site: Site, tmp_path: Path) -> None:
     """The same certificate is nobody else's; a further one belongs to the device that is there."""
     company = other.make(tmp_path, "company", other.CA)
