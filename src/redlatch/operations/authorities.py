@@ -80,6 +80,14 @@ def made_of(row: AuthorityRow) -> Authority:
     return Authority(x509.load_der_x509_certificate(row.certificate), None, chain)
 
 
+def end_of(row: AuthorityRow) -> datetime:
+    """When an authority ends: as its certificate says, or earlier with one above it."""
+    from cryptography import x509
+
+    above = x509.load_pem_x509_certificates(row.chain) if row.chain else []
+    return min(one.not_valid_after_utc for one in (x509.load_der_x509_certificate(row.certificate), *above))
+
+
 def create(
     site: Site,
     tx: Transaction,
@@ -265,7 +273,7 @@ def listed(site: Site) -> tuple[list[Listed], list[Waiting]]:
                         subject=name_of(certificate),
                         fingerprint=fingerprint(row),
                         not_before=certificate.not_valid_before_utc,
-                        not_after=certificate.not_valid_after_utc,
+                        not_after=end_of(row),
                         state=_state(row, present),
                         key=_where_key(site, row),
                         devices=counted.get(row.id, 0) if kind == "device" else None,

@@ -6,12 +6,15 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.support import foreign_cas as other
 from tests.support.home import small_site
 
+from redlatch.checks import certificates
+from redlatch.checks.model import Scene
 from redlatch.errors import Conflict, FileProblem, InvalidInput, PassphraseNeeded, RedlatchError
 from redlatch.operations import adopting, authorities, devices, importing, opening, rotation
 from redlatch.operations.site import Site
@@ -312,6 +315,21 @@ def test_a_ca_that_was_adopted_from_is_imported_and_ended_as_one(site: Site, tmp
     # It comes back as what it was: trusted for one card
     later = other.make(tmp_path, "later", other.LEAF, by=company)
     assert adopting.adopt(site, "Bart", [later.cert, company.cert], password).new_anchor
+
+
+def test_an_authority_ends_with_the_first_of_its_chain(site: Site, tmp_path: Path) -> None:
+    """One is not imported under a root that ends in days; the list shows that day for one that is trusted."""
+    root = other.make(tmp_path, "root", other.CA, days=20)
+    below = other.make(tmp_path, "below", other.BELOW, by=root)
+    card = other.make(tmp_path, "card", other.LEAF, by=below)
+    with pytest.raises(InvalidInput, match="CN=root, above this CA, ends on"):
+        importing.plan(site, "device", [below.cert, below.key, root.cert], password)
+    adopting.adopt(site, "Ada", [card.cert, below.cert, root.cert], password)
+    (trusted,) = [one for one in authorities.listed(site)[0] if one.state == "trusted"]
+    assert trusted.subject == "below"
+    assert trusted.not_after - site.clock() < timedelta(days=21)
+    found = next(one for one in certificates.CHECKS if one.code == "ca-ending").look(Scene(site, {}))
+    assert [one.subject for one in found] == ["device CA"]
 
 
 def test_a_device_is_adopted_once_and_a_revoked_one_never(site: Site, tmp_path: Path) -> None:
