@@ -32,6 +32,8 @@ FAULTS = [
         ("the folder it is called in is on no path", "operations/opening.py", '"-P", "-m"', '"-m"', _IMPORT, "called_in"),
         ("one row for one authority", "operations/importing.py", "if adopted is not None:", "if False:", _IMPORT, "imported_and_ended"),
         ("its certificates go with it", "operations/importing.py", "            tx.move_certificates(adopted.id, row.id)\n", "", _IMPORT, "imported_and_ended"),
+        ("a lock that comes in between", "operations/authorities.py", "    if not same:\n", "    if False:\n", _LOCKING, "in_between"),
+        ("another passphrase in between", "operations/authorities.py", "            same = False\n", "            pass\n", _LOCKING, "in_between"),
         ("public roots", "pki/foreign.py", "if one.public_bytes(Encoding.DER) in public:", "if False:", _FOREIGN, "public_root"),
         ("no CA", "pki/foreign.py", "if basic is None or not basic.ca:", "if False:", _FOREIGN, "no_engine"),
         ("may sign", "pki/foreign.py", "if usage is None or not usage.key_cert_sign:", "if False:", _FOREIGN, "no_engine"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from redlatch.errors import Conflict, NotFound, StoreError
+from redlatch.errors import Conflict, NotFound, PassphraseNeeded, StoreError
 from redlatch.files import explained, names_in, own_user, read_own, remove_from, write_atomic
 from redlatch.operations import machine
 from redlatch.operations.site import Config, Site, exclusive, signer, signing_key
@@ -200,6 +200,29 @@ def passphrase_of_keys(site: Site) -> bytes | None:
             signing_key(site, path)
             return site.passphrase()
     return None
+
+
+def refuse_changed_lock(site: Site, passphrase: bytes | None) -> None:
+    """Conflict where the present keys are not under `passphrase` any more, asked for before (passphrase_of_keys).
+    To be called within `changing`, before a new key is written: `ca lock` may have ended in between.
+    """
+    from redlatch.pki.keys import load_private_key
+
+    locked = []
+    for name in key_files(site):
+        path = site.settings.keys / name
+        with explained("read", path):
+            data = read_own(path)
+        if is_locked(data):
+            locked.append(data)
+    same = bool(locked) == (passphrase is not None)
+    if same and locked:
+        try:
+            load_private_key(locked[0], passphrase)
+        except PassphraseNeeded:
+            same = False
+    if not same:
+        raise Conflict("the passphrase of the CA keys was changed meanwhile", hint="run the command again")
 
 
 def are_locked(site: Site) -> bool:

@@ -62,6 +62,7 @@ def carry_out(site: Site, made: Plan) -> rotation.Done:
     passphrase = authorities.passphrase_of_keys(site)
     with changing(site) as tx:
         authorities.refuse_under_way(tx, made.kind)
+        authorities.refuse_changed_lock(site, passphrase)
         adopted = _present(tx, made.kind, made.authority)
         row = authorities.keep(site, tx, made.kind, made.authority, passphrase, signing=made.kind == "device")
         if adopted is not None:
@@ -95,6 +96,7 @@ def request(site: Site, kind: Kind) -> bytes:
     key = generate_key("p256")
     digest = authorities.public_digest(key.public_key())
     with changing(site, enforced=False) as tx:
+        authorities.refuse_changed_lock(site, passphrase)
         authorities.write_key(site, f"{kind}-ca-request-{digest}.pem", key, passphrase)
         tx.record("ca.requested", kind=kind, key=digest)
     return authority_request(key, label, kind)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support import foreign_cas as other
 from tests.support.home import small_site
 
 from redlatch.cli.session import Session, passphrase_from_systemd
-from redlatch.errors import NotPermitted, PassphraseNeeded
-from redlatch.operations import authorities, devices, importing, locking, rotation, service_key
+from redlatch.errors import Conflict, NotPermitted, PassphraseNeeded
+from redlatch.files import names_in
+from redlatch.operations import authorities, devices, importing, locking, rotation, server, service_key
 from redlatch.operations.site import Site
 from redlatch.pki import keys
 
@@ -125,6 +127,42 @@ def opens(site: Site, name: str, passphrase: bytes) -> bool:
     except PassphraseNeeded:
         return False
     return True
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"", b"one"), (b"one", b"two"), (b"one", b"")])
+@pytest.mark.parametrize("step", ["begin", "now", "import", "request", "name"])
+def test_a_lock_that_comes_in_between(
+    step: str, old: bytes, new: bytes, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No new key is plain, or under the old passphrase, beside keys that were locked since it was asked for."""
+    company = other.make(tmp_path, "company", other.CA)
+    if old:
+        locking.lock(site, old)
+    knows = knowing(site, old)
+    plan = importing.plan(knows, "device", [company.cert, company.key], lambda _: b"")
+    steps: dict[str, Callable[[], object]] = {
+        "begin": lambda: rotation.begin(knows, "device"),
+        "now": lambda: rotation.now(knows),
+        "import": lambda: importing.carry_out(knows, plan),
+        "request": lambda: importing.request(knows, "device"),
+        "name": lambda: server.add_name(knows, "pi.example.org", new_root=True),
+    }
+    asked = authorities.passphrase_of_keys
+
+    def then(given: Site) -> bytes | None:
+        found = asked(given)
+        if new:
+            locking.lock(given, new)
+        else:
+            locking.unlock(given)
+        return found
+
+    before = authorities.key_files(site)
+    monkeypatch.setattr(authorities, "passphrase_of_keys", then)
+    with pytest.raises(Conflict, match="meanwhile"):
+        steps[step]()
+    assert sorted(names_in(site.settings.keys)) == before
+    assert all(opens(site, name, new) for name in before)
 
 
 def test_where_the_passphrase_comes_from(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
