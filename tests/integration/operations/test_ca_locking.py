@@ -6,16 +6,27 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support import foreign_cas as other
 from tests.support.home import small_site
 
+from redlatch.cli import ca_lock
 from redlatch.cli.session import Session, passphrase_from_systemd
 from redlatch.errors import Conflict, NotPermitted, PassphraseNeeded
 from redlatch.files import names_in
-from redlatch.operations import authorities, devices, importing, locking, rotation, server, service_key
+from redlatch.operations import (
+    authorities,
+    credentials,
+    devices,
+    importing,
+    locking,
+    rotation,
+    server,
+    service_key,
+)
 from redlatch.operations.site import Site
 from redlatch.pki import keys
 
@@ -182,9 +193,39 @@ def test_where_the_passphrase_comes_from(site: Site, tmp_path: Path, monkeypatch
     assert Session(site.settings.home, as_json=True).passphrase() == b"by file"
 
 
+def test_unlocking_goes_on_where_it_was_killed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are plain, and systemd hands the passphrase over still: the same command takes that away."""
+    store, etc, program = tmp_path / "credstore", tmp_path / "etc", tmp_path / "systemd-creds"
+    etc.mkdir()
+    program.write_text("#!/bin/sh\nexec cat\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(credentials, "handed_over", partial(credentials.handed_over, store=store, etc=etc))
+    take_away = partial(credentials.take_away, store=store, etc=etc)
+    site = replace(site, settings=replace(site.settings, system=True, user="root"), passphrase=lambda: b"one")
+    monkeypatch.setattr(Session, "site", lambda _: site)
+    monkeypatch.setattr(credentials.dropin, "reload_systemd", lambda: None)
+    monkeypatch.setattr(ca_lock, "_restart", lambda _: False)
+    locking.lock(site, b"one")
+    written = credentials.put(b"one", str(program), store=store, etc=etc)
+
+    def killed() -> tuple[Path, ...]:
+        written[0].unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(credentials, "take_away", killed)
+    with pytest.raises(KeyboardInterrupt):
+        locking.unlock(site)
+    monkeypatch.setattr(credentials, "take_away", take_away)
+    assert locking.look(site).locked == ()
+    ca_lock.unlock.main(["--yes"], obj=site.settings.home, standalone_mode=False)
+    assert not any(one.exists() for one in written)
+    with pytest.raises(Conflict, match="under no passphrase"):
+        ca_lock.unlock.main(["--yes"], obj=site.settings.home, standalone_mode=False)
+
+
 def test_a_credential_is_for_root(site: Site) -> None:
     """Without root's installation there is no unit to hand it to, and that is said before anything is asked."""
-    from redlatch.operations import credentials
-
     with pytest.raises(NotPermitted):
         credentials.check(system=False)
