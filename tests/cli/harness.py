@@ -112,7 +112,7 @@ class Person:
             (r"\bHAProxy \d+\.\S+", "HAProxy VERSION"),
             (r"(?m)^(haproxy +)\d+\.\S+", r"\1VERSION"),
             (r'"haproxy": "[^"]*"', '"haproxy": "VERSION"'),
-            (r'[^\s"]*/bin/(?:redlatch|python\S* -m redlatch) --home', "redlatch --home"),
+            (r'[^\s"]*/bin/(?:redlatch|python\S*(?: -P)? -m redlatch) --home', "redlatch --home"),
             (rf"\b{re.escape(host)}\b", "HOST"),
             (r"\bdaemon\b" if AS_SOMEBODY else rf"\b{re.escape(_me())}\b", "PERSON"),
         ):

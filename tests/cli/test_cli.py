@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.cli.harness import Person
+from tests.support import foreign_cas
 
 from redlatch.cli import output
 from redlatch.cli.root import cli
@@ -194,6 +195,26 @@ def test_the_passphrase_protects_the_ca_keys(person: Person) -> None:
     assert person.run(*add, REDLATCH_PASSPHRASE_FILE="good").returncode == 0
     assert "phone" in person.run("device", "list").stdout
     assert "correct" not in person.run("audit", "--json").stdout
+
+
+def test_a_locked_file_from_elsewhere(person: Person) -> None:
+    """It is under a password of its own, which nobody is asked for here; a file that holds it opens it."""
+    person.run("up", "--user-dir", "node-red", "--yes", "--no-passphrase")
+    company = foreign_cas.make(person.cwd, "company", foreign_cas.CA)
+    card = foreign_cas.make(person.cwd, "card", foreign_cas.LEAF, by=company)
+    locked = ("pkcs12", "-export", "-certfile", company.cert, "-passout", f"pass:{foreign_cas.PASSWORD}")
+    foreign_cas.openssl(*locked, "-in", card.cert, "-inkey", card.key, "-out", person.cwd / "card.p12")
+    foreign_cas.openssl(*locked, "-in", company.cert, "-inkey", company.key, "-out", person.cwd / "company.p12")
+    (person.cwd / "password").write_text(foreign_cas.PASSWORD + "\n")
+    (person.cwd / "password").chmod(0o600)
+    for command in (("device", "adopt", "Ada", "card.p12"), ("ca", "import", "device", "company.p12", "--yes")):
+        done = person.run(*command)
+        assert done.returncode == 1
+        assert f"{command[3]}: it is under a password of its own, and nobody can be asked" in done.stderr
+        assert "--password" in done.stderr
+        assert "CA keys" not in done.stderr
+        done = person.run(*command, "--password", "password")
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])

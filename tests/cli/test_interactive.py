@@ -269,3 +269,16 @@ def test_a_long_list_shows_how_far_it_is(person: Person, tmp_path: Path) -> None
         terminal.expect(r"\r\x1b\[K\x1b\[1m65,536 entries added")
         assert terminal.end() == 0
     assert "reading" not in person.run("network", "add", "again", "--file", "list.txt").stderr
+
+
+def test_giving_a_new_authority_up_says_that_its_key_goes(person: Person) -> None:
+    """Where it was signed elsewhere by a request, nobody else has that key."""
+    person.run(*UP, "--yes")
+    person.run("ca", "rotate", "device", "--yes")
+    with Terminal(person, "ca", "rotate", "device", "--cancel") as terminal:
+        terminal.expect(
+            r"Its key here is removed for good, and unless you brought it along\s+there is no other copy"
+        )
+        terminal.type("n\n")
+        assert terminal.end() == 1
+    assert "trusted" in person.run("ca", "list").stdout

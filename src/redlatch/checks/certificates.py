@@ -12,7 +12,7 @@ from redlatch.checks import keys
 from redlatch.checks.model import Check, Found, Scene, Severity, Unknown
 from redlatch.errors import InvalidInput, RedlatchError
 from redlatch.files import read_own
-from redlatch.operations import engines, server, service_key
+from redlatch.operations import authorities, engines, server, service_key
 from redlatch.operations.site import Config
 
 if TYPE_CHECKING:
@@ -33,11 +33,9 @@ def _ends(what: str, end: datetime, now: datetime) -> str:
 
 
 def _authorities(scene: Scene) -> Iterator[Found]:
-    from cryptography import x509
-
     now = scene.site.clock()
     for row in keys.present(scene):
-        end = x509.load_der_x509_certificate(row.certificate).not_valid_after_utc
+        end = authorities.end_of(row)
         if end - now < CA_SOON:
             yield Found(_ends(f"the {row.kind} CA", end, now), f"{row.kind} CA", f"redlatch ca rotate {row.kind}")
 

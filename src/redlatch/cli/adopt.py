@@ -22,6 +22,9 @@ from redlatch.cli.session import Session
 @click.option(
     "--chain", type=PATH, multiple=True, metavar="FILE", help="Its CA, and those above; may be repeated."
 )
+@click.option(
+    "--password", type=PATH, metavar="FILE", help="A file whose first line opens a locked one. Default: asked."
+)
 @click.option("--role", metavar="ROLE", default="admin", show_default=True, help="What it may do.")
 @click.option("--owner", metavar="PERSON", help="Whose it is: their devices share one Node-RED user.")
 @click.option("--further", is_flag=True, help="A further certificate of the device NAME, which is there already.")
@@ -30,6 +33,7 @@ def adopt(
     name: str,
     certificate: Path,
     chain: tuple[Path, ...],
+    password: Path | None,
     role: str,
     owner: str | None,
     further: bool,
@@ -46,7 +50,7 @@ def adopt(
         session.site(),
         name,
         (certificate, *chain),
-        lambda file: session.password_of(file, None),
+        lambda file: session.password_of(file, password),
         role=role,
         owner=owner,
         further=further,

@@ -74,9 +74,8 @@ def _import(session: Session, kind: Kind, files: tuple[Path, ...], *, password: 
     site = session.site()
     plan = importing.plan(site, kind, files, lambda file: session.password_of(file, password))
     out = session.out
-    certificate = plan.authority.certificate
-    name = authorities.name_of(certificate)
-    out.line(f"{name}, until {day(certificate.not_valid_after_utc)}", style="strong")
+    name = authorities.name_of(plan.authority.certificate)
+    out.line(f"{name}, until {day(plan.authority.not_after)}", style="strong")
     for one in plan.authority.chain:
         out.line(f"below {authorities.name_of(one)}", indent=2)
     for remark in plan.remarks:

@@ -61,7 +61,8 @@ def unlock(session: Session, yes: bool) -> None:
 
     site = session.site()
     before = locking.look(site)
-    if not before.locked:
+    # Killed in between, no key is locked any more, and units are still handed the passphrase
+    if not before.locked and not before.handed_over:
         raise Conflict("the CA keys are under no passphrase", hint="redlatch ca lock puts them under one")
     if site.settings.system:
         out_of_reach = "root and the user redlatch can read them then; flows cannot."

@@ -108,7 +108,12 @@ def _carry_out(session: Session, site: Site, kind: Kind, step: str, *, force: bo
             session.confirm(f"End the old {kind} CA? Its key is removed, and this cannot be undone.", yes=yes)
             return rotation.end(site, kind, force=force)
         case "cancel":
-            session.confirm(f"Give the new {kind} CA up?", yes=yes)
+            # One that was signed elsewhere, by a request, has its key nowhere else: it cannot be imported again.
+            session.confirm(
+                f"Give the new {kind} CA up? Its key here is removed for good, and unless you brought it along "
+                "there is no other copy.",
+                yes=yes,
+            )
             return rotation.cancel(site, kind)
         case _:
             with site.store.read() as view:

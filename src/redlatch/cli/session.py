@@ -100,10 +100,14 @@ class Session:
         return found
 
     def password_of(self, file: Path, source: Path | None) -> bytes:
-        """The password of a file that is imported: the first line of `source`, else asked for."""
+        """The password of a file that is read in: the first line of `source`, else asked for."""
         if source is not None:
             return _first_line(source, "--password names a file")
-        return self._ask(f"Password of {safe(str(file))}", "name a file that holds it with --password")
+        return self._ask(
+            f"Password of {safe(str(file))}",
+            "run it on a terminal, or name a file that holds it with --password",
+            "it is under a password of its own, and nobody can be asked for that here",
+        )
 
     def new_passphrase(self) -> bytes:
         """A passphrase for CA keys about to be made: typed twice."""

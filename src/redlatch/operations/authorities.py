@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from redlatch.errors import Conflict, NotFound, StoreError
+from redlatch.errors import Conflict, NotFound, PassphraseNeeded, StoreError
 from redlatch.files import explained, names_in, own_user, read_own, remove_from, write_atomic
 from redlatch.operations import machine
 from redlatch.operations.site import Config, Site, exclusive, signer, signing_key
@@ -78,6 +78,14 @@ def made_of(row: AuthorityRow) -> Authority:
 
     chain = tuple(x509.load_pem_x509_certificates(row.chain)) if row.chain else ()
     return Authority(x509.load_der_x509_certificate(row.certificate), None, chain)
+
+
+def end_of(row: AuthorityRow) -> datetime:
+    """When an authority ends: as its certificate says, or earlier with one above it."""
+    from cryptography import x509
+
+    above = x509.load_pem_x509_certificates(row.chain) if row.chain else []
+    return min(one.not_valid_after_utc for one in (x509.load_der_x509_certificate(row.certificate), *above))
 
 
 def create(
@@ -194,6 +202,29 @@ def passphrase_of_keys(site: Site) -> bytes | None:
     return None
 
 
+def refuse_changed_lock(site: Site, passphrase: bytes | None) -> None:
+    """Conflict where the present keys are not under `passphrase` any more, asked for before (passphrase_of_keys).
+    To be called within `changing`, before a new key is written: `ca lock` may have ended in between.
+    """
+    from redlatch.pki.keys import load_private_key
+
+    locked = []
+    for name in key_files(site):
+        path = site.settings.keys / name
+        with explained("read", path):
+            data = read_own(path)
+        if is_locked(data):
+            locked.append(data)
+    same = bool(locked) == (passphrase is not None)
+    if same and locked:
+        try:
+            load_private_key(locked[0], passphrase)
+        except PassphraseNeeded:
+            same = False
+    if not same:
+        raise Conflict("the passphrase of the CA keys was changed meanwhile", hint="run the command again")
+
+
 def are_locked(site: Site) -> bool:
     """Whether some key of a CA is under a passphrase; True where that cannot be seen."""
     for name in key_files(site):
@@ -265,7 +296,7 @@ def listed(site: Site) -> tuple[list[Listed], list[Waiting]]:
                         subject=name_of(certificate),
                         fingerprint=fingerprint(row),
                         not_before=certificate.not_valid_before_utc,
-                        not_after=certificate.not_valid_after_utc,
+                        not_after=end_of(row),
                         state=_state(row, present),
                         key=_where_key(site, row),
                         devices=counted.get(row.id, 0) if kind == "device" else None,

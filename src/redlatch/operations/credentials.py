@@ -37,6 +37,15 @@ def is_handed_over(*, etc: Path = dropin.ETC) -> bool:
     return all((etc / f"{unit}.d" / DROPIN).is_file() for unit in UNITS)
 
 
+def handed_over(*, store: Path = STORE, etc: Path = dropin.ETC) -> tuple[Path, ...]:
+    """What `put` wrote and is still there, the drop-ins first."""
+    return tuple(one for one in _places(store, etc) if os.path.lexists(one))
+
+
+def _places(store: Path, etc: Path) -> tuple[Path, ...]:
+    return (*(etc / f"{unit}.d" / DROPIN for unit in UNITS), path(store))
+
+
 def check(*, system: bool) -> str:
     """The program that encrypts. NotPermitted without root, FileProblem where there is none."""
     if not system or os.geteuid() != 0:
@@ -77,7 +86,7 @@ def put(
 def take_away(*, store: Path = STORE, etc: Path = dropin.ETC) -> tuple[Path, ...]:
     """Removes what `put` wrote, the drop-ins first: without its file a unit would not start."""
     gone = []
-    for one in (*(etc / f"{unit}.d" / DROPIN for unit in UNITS), path(store)):
+    for one in _places(store, etc):
         with explained("remove", one), contextlib.suppress(FileNotFoundError):
             one.unlink()
             sync_dir(one.parent)

@@ -5,6 +5,7 @@ Nothing here needs a site: it runs where the scripts run. The private key is mad
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ KEY, CERT, CA, MEMORY = "key.pem", "cert.pem", "server-ca.pem", "enrolment.json"
 P12, HEADER = "key.p12", "redlatch_key.h"
 #: A key is renewed when less than this is left of it, or less than a third of its life where that is shorter.
 RENEW_BEFORE: Final = timedelta(days=30)
+_PARTIAL: Final = f".{KEY}.partial"
 _TOKEN: Final = re.compile(r"[a-z2-7]{26}", re.IGNORECASE)
 _PKCS10: Final = {"Content-Type": "application/pkcs10", "Accept": "application/x-pem-file"}
 _MOST: Final = 1 << 20
@@ -78,35 +80,37 @@ def enroll(
     if _TOKEN.fullmatch(token) is None:
         raise InvalidInput("the link is not complete", hint="take all of it, with the 26 letters after the #")
     trust = Trust(pin=None if pin is None else checked_pin(pin), authority=None if pin is not None else ca)
+    there = folder.exists()
+    if there:
+        _finish(folder)
     for name in (KEY, CERT, CA, MEMORY, P12, HEADER):
         _refuse_present(folder / name)
-    there = folder.exists()
     if not there:
         make_dir(folder, mode=0o700)
     key = generate_key(kind)
-    waiting = folder / f".{KEY}.partial"
+    waiting = folder / _PARTIAL
     try:
         # First, so that no certificate is made for a key that then cannot be kept
         write_atomic(waiting, private_key_pem(key, None), mode=0o600)
         headers = _PKCS10 | {"Authorization": f"Bearer {token}"}
         answer = post(_at(url, "/redeem"), _csr(key), headers, trust)
         chain = _certificates(answer, key)
-        renew = _renew_url(answer, url)
-        files = _write(folder, key, chain, p12=p12, header=header)
         memory = {
-            "renew": renew,
+            "renew": _renew_url(answer, url),
             "pin": trust.pin,
             "server": f"https://{url.netloc}",
             "ca": str(ca) if ca else None,
         }
-        write_atomic(folder / MEMORY, json.dumps(memory, indent=1).encode() + b"\n", mode=0o600)
+        made = _write(folder, key, chain, memory, p12=p12, header=header)
     except BaseException:
+        with contextlib.suppress(OSError, RedlatchError):
+            _finish(folder)  # the link is used up: what came of it is kept where it is complete
         waiting.unlink(missing_ok=True)
         if not there and not any(folder.iterdir()):
             folder.rmdir()
         raise
     waiting.unlink(missing_ok=True)
-    return replace(files, files=(*files.files, folder / MEMORY))
+    return replace(made, files=(*made.files, folder / MEMORY))
 
 
 def renew(
@@ -148,11 +152,9 @@ def renew(
     answer = post(target, _csr(key), _PKCS10, trust, pair=(folder / CERT, folder / KEY))
     chain = _certificates(answer, key)
     header = (folder / HEADER).exists()
-    written = _write(folder, key, chain, p12=p12, header=header)
     if url is not None:
         memory["renew"] = target.geturl()
-        write_atomic(folder / MEMORY, json.dumps(memory, indent=1).encode() + b"\n", mode=0o600)
-    return written
+    return _write(folder, key, chain, memory, p12=p12, header=header)
 
 
 def _trust(folder: Path, memory: Mapping[str, Any]) -> Trust:
@@ -197,20 +199,23 @@ def _certificates(answer: Answer, key: Key) -> list[x509.Certificate]:
     return found
 
 
-def _write(folder: Path, key: Key, chain: list[x509.Certificate], *, p12: bool, header: bool) -> Enrolled:
+def _write(
+    folder: Path, key: Key, chain: list[x509.Certificate], memory: Mapping[str, Any], *, p12: bool, header: bool
+) -> Enrolled:
     from redlatch.pki import bundles
 
     leaf, authorities = chain[0], chain[1:]
     key_pem, cert_pem = private_key_pem(key, None), certificates.certificate_pem(leaf)
     ca_pem = b"".join(map(certificates.certificate_pem, authorities))
-    # Both are complete on the disk before either has its name: `_finish` puts right what is cut in between.
-    write_atomic(folder / f".{KEY}.next", key_pem, mode=0o600)
-    write_atomic(folder / f".{CERT}.next", cert_pem, mode=0o644)
-    _finish(folder)
-    written = [folder / KEY, folder / CERT]
+    # All are complete on the disk before any has its name, and the certificate comes last: `_finish` puts right
+    # what is cut in between. Without the memory and the root that came with it no key can be renewed.
+    write_atomic(_next(folder, KEY), key_pem, mode=0o600)
+    write_atomic(_next(folder, MEMORY), json.dumps(memory, indent=1).encode() + b"\n", mode=0o600)
     if ca_pem:
-        write_atomic(folder / CA, ca_pem, mode=0o644)
-        written.append(folder / CA)
+        write_atomic(_next(folder, CA), ca_pem, mode=0o644)
+    write_atomic(_next(folder, CERT), cert_pem, mode=0o644)
+    _finish(folder)
+    written = [folder / KEY, folder / CERT, *([folder / CA] if ca_pem else [])]
     password = None
     if p12:
         password = bundles.generate_password()
@@ -225,19 +230,26 @@ def _write(folder: Path, key: Key, chain: list[x509.Certificate], *, p12: bool, 
 
 
 def _finish(folder: Path) -> None:
-    """Gives a complete new pair its names, wherever an earlier call was cut off."""
-    key, cert = folder / f".{KEY}.next", folder / f".{CERT}.next"
+    """Gives a complete new pair, and what came with it, their names, wherever an earlier call was cut off."""
+    key, cert, *more = (_next(folder, name) for name in (KEY, CERT, MEMORY, CA))
     with explained("write", folder):
         if cert.exists():
             leaf = certificates.load_certificates(cert.read_bytes())[0]
             for one in (key, folder / KEY):
                 if one.exists() and load_private_key(one.read_bytes()).public_key() == leaf.public_key():
+                    for other, name in zip(more, (MEMORY, CA), strict=True):
+                        if other.exists():
+                            other.replace(folder / name)
                     one.replace(folder / KEY)
                     cert.replace(folder / CERT)
                     sync_dir(folder)
                     break
-        for leftover in (key, cert):
+        for leftover in (key, cert, *more, folder / _PARTIAL):
             leftover.unlink(missing_ok=True)
+
+
+def _next(folder: Path, name: str) -> Path:
+    return folder / f".{name}.next"
 
 
 def _described(

@@ -73,7 +73,7 @@ def _run(command: tuple[str, ...], failed: str) -> None:
 def program() -> str:
     """The redlatch that runs now, as a unit or a person would call it."""
     beside = Path(sys.prefix) / "bin/redlatch"
-    return str(beside) if beside.exists() else f"{sys.executable} -m redlatch"
+    return str(beside) if beside.exists() else f"{sys.executable} -P -m redlatch"
 
 
 def text(settings: Settings) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from redlatch.operations.opening import Opened
     from redlatch.pki.authority import Authority
     from redlatch.pki.keys import Key
+    from redlatch.store import AuthorityRow, Reader
 
 #: What an administrator adds to the roots of a Debian machine; the rest of these came with the system.
 LOCAL_ROOTS = Path("/usr/local/share/ca-certificates")
@@ -49,9 +50,7 @@ def plan(site: Site, kind: Kind, files: Sequence[Path], ask: Callable[[Path], by
     found = foreign.authority(kind, opened.certificates, key, now=site.clock(), public=public_roots())
     with site.store.read() as view:
         authorities.refuse_under_way(view, kind)
-        der = authorities.der_of(found.certificate)
-        if any(row.certificate == der for row in authorities.trusted(view, kind) if row.signing):
-            raise Conflict(f"this is a {kind} CA of this site already")
+        _present(view, kind, found)
         config = Config.of(view.site().config)
     return Plan(kind, found, request, tuple(_remarks(kind, found, config, opened)))
 
@@ -63,7 +62,14 @@ def carry_out(site: Site, made: Plan) -> rotation.Done:
     passphrase = authorities.passphrase_of_keys(site)
     with changing(site) as tx:
         authorities.refuse_under_way(tx, made.kind)
-        authorities.keep(site, tx, made.kind, made.authority, passphrase, signing=made.kind == "device")
+        authorities.refuse_changed_lock(site, passphrase)
+        adopted = _present(tx, made.kind, made.authority)
+        row = authorities.keep(site, tx, made.kind, made.authority, passphrase, signing=made.kind == "device")
+        if adopted is not None:
+            # One row for one certificate: else it would be trusted still when the one that signs is taken out. A
+            # new row, because of those that may sign the newest does.
+            tx.move_certificates(adopted.id, row.id)
+            tx.retire_authority(adopted.id, site.clock())
         tx.record(
             "ca.imported",
             kind=made.kind,
@@ -90,6 +96,7 @@ def request(site: Site, kind: Kind) -> bytes:
     key = generate_key("p256")
     digest = authorities.public_digest(key.public_key())
     with changing(site, enforced=False) as tx:
+        authorities.refuse_changed_lock(site, passphrase)
         authorities.write_key(site, f"{kind}-ca-request-{digest}.pem", key, passphrase)
         tx.record("ca.requested", kind=kind, key=digest)
     return authority_request(key, label, kind)
@@ -116,6 +123,15 @@ def public_roots() -> frozenset[bytes]:
         except (OSError, ValueError):
             continue
     return frozenset(found - own)
+
+
+def _present(view: Reader, kind: Kind, found: Authority) -> AuthorityRow | None:
+    """The row that trusts this CA already, since a certificate of it was adopted. Conflict where it signs."""
+    der = authorities.der_of(found.certificate)
+    rows = [row for row in authorities.trusted(view, kind) if row.certificate == der]
+    if any(row.signing for row in rows):
+        raise Conflict(f"this is a {kind} CA of this site already")
+    return rows[0] if rows else None
 
 
 def _key(site: Site, kind: Kind, opened: Opened) -> tuple[Key, str]:

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The key files that there are, and those of them that are under a passphrase."""
+    """The key files that there are, those of them that are under a passphrase, and the files by which systemd
+    hands that to redlatch's units.
+    """
 
     files: tuple[str, ...]
     locked: tuple[str, ...]
+    handed_over: tuple[Path, ...] = ()
 
 
 def look(site: Site) -> Keys:
@@ -32,7 +35,8 @@ def look(site: Site) -> Keys:
     files = tuple(authorities.key_files(site))
     if not files:
         raise NotSetUp("there is no CA key here", hint="run: redlatch up")
-    return Keys(files, tuple(name for name in files if authorities.is_locked(_read(site, name))))
+    locked = tuple(name for name in files if authorities.is_locked(_read(site, name)))
+    return Keys(files, locked, credentials.handed_over() if site.settings.system else ())
 
 
 def lock(site: Site, new: bytes, *, program: str | None = None) -> tuple[Path, ...]:

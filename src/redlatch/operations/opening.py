@@ -67,10 +67,11 @@ def read(files: Sequence[Path], ask: Callable[[Path], bytes], *, seconds: int = 
 
 
 def _opened(data: bytes, ask: Callable[[], bytes], seconds: int) -> dict[str, Any]:
-    if b"-----BEGIN " in data and b"ENCRYPTED" not in data:
-        return _answer(data, b"")  # nothing in it asks for work
+    if b"-----BEGIN " in data and b"PRIVATE KEY" not in data:
+        return _answer(data, b"")  # certificates alone ask for no work
     if b"-----BEGIN " in data:
-        return _outside(data, ask(), seconds)
+        # a plain key is work too: the primes of a giant one are tested before anybody sees how large it is
+        return _outside(data, ask() if b"ENCRYPTED" in data else b"", seconds)
     try:
         return _outside(data, b"", seconds)
     except PassphraseNeeded:
@@ -94,7 +95,8 @@ def _outside(data: bytes, password: bytes, seconds: int) -> dict[str, Any]:
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "redlatch.operations.opening"],
+            # -P: else the folder it is called in comes first, and a flow's json.py there would run as root
+            [sys.executable, "-P", "-m", "redlatch.operations.opening"],
             input=json.dumps(sent).encode(),
             capture_output=True,
             timeout=seconds * 20,
@@ -129,9 +131,11 @@ def contents(data: bytes, password: bytes) -> tuple[list[bytes], list[bytes]]:
     """DER of the certificates and plain PEM of the private keys in a file. InvalidInput, PassphraseNeeded."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from redlatch.pki.keys import private_key_pem
+    from redlatch.pki.keys import check_public_key, private_key_pem
 
     certificates, keys = _pem(data, password) if b"-----BEGIN " in data else _der(data, password)
+    for key in keys:  # before whoever asked loads it, without a limit
+        check_public_key(key.public_key())
     if not certificates and not keys:
         raise InvalidInput(
             "there is neither a certificate nor a private key in it", hint="name a .pem, .crt or .p12"
@@ -168,10 +172,7 @@ def _der(data: bytes, password: bytes) -> tuple[list[x509.Certificate], list[Key
         try:
             found = pkcs12.load_pkcs12(data, password or None)
         except (ValueError, TypeError) as error:
-            raise PassphraseNeeded(
-                "it does not open with this password",
-                hint="check the password; if it is right, the file is damaged",
-            ) from error
+            raise _does_not_open() from error
         key = found.key
         if key is not None and not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise InvalidInput(f"a key of type {type(key).__name__} is of no use here", hint="use P-256 or RSA")
@@ -183,15 +184,24 @@ def _der(data: bytes, password: bytes) -> tuple[list[x509.Certificate], list[Key
         return pkcs7.load_der_pkcs7_certificates(data), []
     with contextlib.suppress(ValueError):
         try:
-            key = load_der_private_key(data, password or None)
-        except TypeError:  # it is under a passphrase and none was given, or the reverse
+            key = load_der_private_key(data, None)
+        except TypeError:  # it is under a password; nothing was tried yet
             if not password:
                 raise PassphraseNeeded("the private key is encrypted", hint="give its password") from None
-            key = load_der_private_key(data, None)
+            try:
+                key = load_der_private_key(data, password)
+            except ValueError as error:
+                raise _does_not_open() from error
         if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             return [], [key]
     raise InvalidInput(
         "this is no certificate, no private key and no PKCS#12", hint="name a .pem, .crt, .key or .p12 file"
+    )
+
+
+def _does_not_open() -> PassphraseNeeded:
+    return PassphraseNeeded(
+        "it does not open with this password", hint="check the password; if it is right, the file is damaged"
     )
 
 

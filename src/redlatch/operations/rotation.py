@@ -63,6 +63,7 @@ def begin(site: Site, kind: Kind) -> Done:
     passphrase = authorities.passphrase_of_keys(site)
     with changing(site) as tx:
         authorities.refuse_under_way(tx, kind)
+        authorities.refuse_changed_lock(site, passphrase)
         names = authorities.names_of(Config.of(tx.site().config))
         authorities.create(site, tx, kind, names, passphrase, signing=kind == "device")
     return settled(site, kind)
@@ -112,6 +113,7 @@ def now(site: Site) -> Done:
     # a key that somebody else has is worse than nobody in: there is always a way back on the machine
     with changing(replace(site, insist=True)) as tx:
         old = [row for row in authorities.trusted(tx, "device") if row.signing]
+        authorities.refuse_changed_lock(site, passphrase)
         names = authorities.names_of(Config.of(tx.site().config))
         authorities.create(site, tx, "device", names, passphrase)
         done = [retire(site, tx, row, force=True) for row in old]

@@ -139,6 +139,7 @@ def add_name(site: Site, host: str, *, new_root: bool = False) -> Refreshed:
             # It signs at once, and the one before it stays trusted: the same as `ca rotate server` with
             # `--switch`.
             authorities.refuse_under_way(tx, "server")
+            authorities.refuse_changed_lock(site, passphrase)
             authorities.create(site, tx, "server", authorities.names_of(config, host), passphrase)
         config = set_config(tx, names=(*config.names, host))
         tx.record("name.added", name=host)

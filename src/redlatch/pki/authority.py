@@ -114,6 +114,11 @@ class Authority:
         return (self.certificate, *self.chain[:-1]) if self.chain else ()
 
     @property
+    def not_after(self) -> datetime:
+        """Until when what it issues is good: its own end, or an earlier one above it."""
+        return min(one.not_valid_after_utc for one in (self.certificate, *self.chain))
+
+    @property
     def is_constrained(self) -> bool:
         """Whether there are name constraints in it or in its chain."""
         return any(_constraints_of(one) is not None for one in (self.certificate, *self.chain))
@@ -228,13 +233,15 @@ class Authority:
         return builder.sign(self.key, SHA256())
 
     def _validity(self, now: datetime, days: int) -> tuple[datetime, datetime]:
-        """Begin a little early and end on time, both within the CA's own validity."""
-        first, last = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
+        """Begin a little early and end on time, both within the validity of the CA and of what stands above it."""
+        first, last = self.certificate.not_valid_before_utc, self.not_after
         begin = max(_whole_seconds(now - profiles.CLOCK_TOLERANCE), first)
         end = min(max(_whole_seconds(now), first) + timedelta(days=days), last)
         if begin >= end:
             raise Conflict(
-                f"the CA ended on {last:%Y-%m-%d}", hint="check this machine's clock; else a new CA is needed"
+                f"the CA{'' if last == self.certificate.not_valid_after_utc else ', or one above it,'} ended on "
+                f"{last:%Y-%m-%d}",
+                hint="check this machine's clock; else a new CA is needed",
             )
         return begin, end
 

@@ -63,9 +63,11 @@ def authority(
         chain = chain_of(found, certificates)
         check_chain(kind, found, chain, now=now, public=public)
         check_public_key(found.public_key())
-        if found.not_valid_after_utc - now < LEAST_LEFT:
+        ends = min((found, *chain), key=lambda one: one.not_valid_after_utc)  # engines look at all of them
+        if ends.not_valid_after_utc - now < LEAST_LEFT:
+            which = "this CA" if ends is found else f"{_named(ends)}, above this CA,"
             raise InvalidInput(
-                f"this CA ends on {found.not_valid_after_utc:%Y-%m-%d}, and all its certificates with it",
+                f"{which} ends on {ends.not_valid_after_utc:%Y-%m-%d}, and all its certificates with it",
                 hint="renew it first, or use another one",
             )
         return Authority(found, key, chain)

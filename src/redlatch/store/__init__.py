@@ -34,6 +34,7 @@ Reads, of both `r` and `tx` (which sees its own writes):
 Writes, each to be followed by `tx.record(kind, **data)` (else the transaction is rolled back, RuntimeError):
     set_config(mapping); add_authority(kind, *, certificate, key_file, chain, signing) -> AuthorityRow
     retire_authority(id, at); set_signing(id, bool); revoke_by_authority(id, at, reason) -> number of certificates
+    move_certificates(before, id) -> number of certificates, between two rows of one authority
     add_device(id, *, name, name_key, role, owner, user_slug) -> Device; rename_device(id, *, name, name_key)
     set_role(id, role); revoke_device(id, at, reason) -> number of certificates
     add_certificate(*, fingerprint, device_id, authority_id, serial, not_before, not_after, der) -> Certificate

@@ -33,6 +33,7 @@ ADD_AUTHORITY = (
 )
 RETIRE_AUTHORITY = "UPDATE authorities SET retired_at = :at WHERE id = :id AND retired_at IS NULL"
 SET_SIGNING = "UPDATE authorities SET signing = :signing WHERE id = :id AND retired_at IS NULL"
+MOVE_CERTIFICATES = "UPDATE certificates SET authority_id = :id WHERE authority_id = :before"
 # How many devices in use have certificates in use of each authority; and how many it has issued, ever.
 DEVICES_BY_AUTHORITY = (
     "SELECT c.authority_id, COUNT(DISTINCT c.device_id) FROM certificates c JOIN devices d ON d.id = c.device_id"

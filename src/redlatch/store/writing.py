@@ -116,6 +116,12 @@ class Transaction(Reader):
             {"id": authority_id, "at": _unix(at), "reason": reason, "changed": self._touching()},
         ).rowcount
 
+    def move_certificates(self, before: int, authority_id: int) -> int:
+        """Has another row stand for the authority that issued these, with the same key; returns how many."""
+        return self._change(
+            "move_certificates", sql.MOVE_CERTIFICATES, {"before": before, "id": authority_id}
+        ).rowcount
+
     def add_device(
         self, device_id: str, *, name: str, name_key: str, role: str, owner: str | None, user_slug: str
     ) -> Device:

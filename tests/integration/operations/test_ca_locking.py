@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support import foreign_cas as other
 from tests.support.home import small_site
 
+from redlatch.cli import ca_lock
 from redlatch.cli.session import Session, passphrase_from_systemd
-from redlatch.errors import NotPermitted, PassphraseNeeded
-from redlatch.operations import authorities, devices, importing, locking, rotation, service_key
+from redlatch.errors import Conflict, NotPermitted, PassphraseNeeded
+from redlatch.files import names_in
+from redlatch.operations import (
+    authorities,
+    credentials,
+    devices,
+    importing,
+    locking,
+    rotation,
+    server,
+    service_key,
+)
 from redlatch.operations.site import Site
 from redlatch.pki import keys
 
@@ -127,6 +140,42 @@ def opens(site: Site, name: str, passphrase: bytes) -> bool:
     return True
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"", b"one"), (b"one", b"two"), (b"one", b"")])
+@pytest.mark.parametrize("step", ["begin", "now", "import", "request", "name"])
+def test_a_lock_that_comes_in_between(
+    step: str, old: bytes, new: bytes, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No new key is plain, or under the old passphrase, beside keys that were locked since it was asked for."""
+    company = other.make(tmp_path, "company", other.CA)
+    if old:
+        locking.lock(site, old)
+    knows = knowing(site, old)
+    plan = importing.plan(knows, "device", [company.cert, company.key], lambda _: b"")
+    steps: dict[str, Callable[[], object]] = {
+        "begin": lambda: rotation.begin(knows, "device"),
+        "now": lambda: rotation.now(knows),
+        "import": lambda: importing.carry_out(knows, plan),
+        "request": lambda: importing.request(knows, "device"),
+        "name": lambda: server.add_name(knows, "pi.example.org", new_root=True),
+    }
+    asked = authorities.passphrase_of_keys
+
+    def then(given: Site) -> bytes | None:
+        found = asked(given)
+        if new:
+            locking.lock(given, new)
+        else:
+            locking.unlock(given)
+        return found
+
+    before = authorities.key_files(site)
+    monkeypatch.setattr(authorities, "passphrase_of_keys", then)
+    with pytest.raises(Conflict, match="meanwhile"):
+        steps[step]()
+    assert sorted(names_in(site.settings.keys)) == before
+    assert all(opens(site, name, new) for name in before)
+
+
 def test_where_the_passphrase_comes_from(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that REDLATCH_PASSPHRASE_FILE names, else systemd's credential, else nobody knows it here."""
     monkeypatch.delenv("REDLATCH_PASSPHRASE_FILE", raising=False)
@@ -144,9 +193,39 @@ def test_where_the_passphrase_comes_from(site: Site, tmp_path: Path, monkeypatch
     assert Session(site.settings.home, as_json=True).passphrase() == b"by file"
 
 
+def test_unlocking_goes_on_where_it_was_killed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are plain, and systemd hands the passphrase over still: the same command takes that away."""
+    store, etc, program = tmp_path / "credstore", tmp_path / "etc", tmp_path / "systemd-creds"
+    etc.mkdir()
+    program.write_text("#!/bin/sh\nexec cat\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(credentials, "handed_over", partial(credentials.handed_over, store=store, etc=etc))
+    take_away = partial(credentials.take_away, store=store, etc=etc)
+    site = replace(site, settings=replace(site.settings, system=True, user="root"), passphrase=lambda: b"one")
+    monkeypatch.setattr(Session, "site", lambda _: site)
+    monkeypatch.setattr(credentials.dropin, "reload_systemd", lambda: None)
+    monkeypatch.setattr(ca_lock, "_restart", lambda _: False)
+    locking.lock(site, b"one")
+    written = credentials.put(b"one", str(program), store=store, etc=etc)
+
+    def killed() -> tuple[Path, ...]:
+        written[0].unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(credentials, "take_away", killed)
+    with pytest.raises(KeyboardInterrupt):
+        locking.unlock(site)
+    monkeypatch.setattr(credentials, "take_away", take_away)
+    assert locking.look(site).locked == ()
+    ca_lock.unlock.main(["--yes"], obj=site.settings.home, standalone_mode=False)
+    assert not any(one.exists() for one in written)
+    with pytest.raises(Conflict, match="under no passphrase"):
+        ca_lock.unlock.main(["--yes"], obj=site.settings.home, standalone_mode=False)
+
+
 def test_a_credential_is_for_root(site: Site) -> None:
     """Without root's installation there is no unit to hand it to, and that is said before anything is asked."""
-    from redlatch.operations import credentials
-
     with pytest.raises(NotPermitted):
         credentials.check(system=False)

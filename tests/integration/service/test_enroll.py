@@ -147,6 +147,72 @@ def test_a_refused_link_leaves_nothing(at: Enrolling, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+#: Killed before the n-th file gets its name.
+KILLED = """
+import os, signal, sys
+from redlatch.operations.enrolling import enroll
+left = int(sys.argv[1])
+def count(event, _):
+    global left
+    if event == "os.rename":
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+enroll(sys.argv[2], __import__("pathlib").Path(sys.argv[3]), pin=sys.argv[4])
+"""
+
+
+def test_wherever_it_is_killed_there_is_a_way_on(at: Enrolling, tmp_path: Path) -> None:
+    """The link may be used up by then: either the key can be renewed, or the folder takes a new link."""
+    renewed = 0
+    for number in range(1, 30):
+        folder, token = tmp_path / str(number), at.invite(f"killed {number}")
+        command = [sys.executable, "-c", KILLED, str(number), at.url(token), str(folder), at.context.pin()]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+        try:
+            enroll(at.url(at.invite(f"again {number}")), folder, pin=at.context.pin())
+        except FileProblem as error:
+            words = error.hint
+            renewed += 1
+        else:
+            words = "--renew"
+        assert "--renew" in words
+        assert renew(folder, now=True).fresh
+        assert pair_fits(folder)
+        assert {path.name for path in folder.iterdir() if not path.name.startswith("..")} == {
+            "key.pem", "cert.pem", "server-ca.pem", "enrolment.json",
+        }  # fmt: skip
+    assert 7 <= number < 29
+    assert renewed
+
+
+@pytest.mark.parametrize("file", [".key.pem.next", ".enrolment.json.next", ".cert.pem.next", "key.p12"])
+def test_a_full_disk_leaves_what_can_be_used_or_nothing(
+    file: str, at: Enrolling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same folder then takes a new link, or the key in it is renewed."""
+    real = client.write_atomic
+
+    def full(path: Path, data: bytes, *, mode: int) -> None:
+        if path.name == file:
+            raise FileProblem("no space left on device")
+        real(path, data, mode=mode)
+
+    folder = tmp_path / "key"
+    monkeypatch.setattr(client, "write_atomic", full)
+    with pytest.raises(FileProblem, match="no space"):
+        enroll(at.url(at.invite(f"full {file}")), folder, pin=at.context.pin(), p12=True)
+    monkeypatch.setattr(client, "write_atomic", real)
+    if file == "key.p12":
+        assert renew(folder, now=True, p12=True).fresh
+    else:
+        assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("link", "says"),
     [
