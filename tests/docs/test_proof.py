@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.machinery
-import importlib.util
 import json
 import re
 from collections import Counter
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from fuzz import harness
 from tests.proof.classes import CLASSES, FINDINGS, TESTS, Class, named_by
+from tests.support.scripts import load
 
 DOCUMENT = (TESTS.parent / "docs/proof.md").read_text(encoding="utf-8")
 
@@ -63,11 +62,7 @@ def test_all_classes_are_there_and_none_twice() -> None:
 
 def test_the_document_is_what_the_script_writes() -> None:
     """From the list, the results that are kept, and those of fuzzing: nothing in it is typed by hand."""
-    loader = importlib.machinery.SourceFileLoader("proof", str(TESTS.parent / "scripts/proof"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    proof = importlib.util.module_from_spec(spec)
-    loader.exec_module(proof)
+    proof = load("proof")
     ended = {name: Counter(one) for name, one in json.loads(proof.ENDED.read_text()).items()}
     assert proof.document(DOCUMENT, ended, json.loads(proof.FUZZED.read_text())) == DOCUMENT
 

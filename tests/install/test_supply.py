@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import re
 import subprocess
@@ -11,27 +9,18 @@ import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from tests.support.scripts import load
 
 ROOT = Path(__file__).parents[2]
 LOCKS = {"requirements.lock": "dependencies", "packaging/build.lock": "build", "packaging/node.lock": "node"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def load() -> Any:
-    loader = importlib.machinery.SourceFileLoader("sbom", str(ROOT / "scripts/sbom"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-sbom = load()
+sbom = load("sbom")
 
 
 def locked(name: str) -> dict[str, tuple[str, str, list[str]]]:

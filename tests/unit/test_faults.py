@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support.scripts import load
 
 ROOT = Path(__file__).parents[2]
 
 
-def load() -> Any:
-    loader = importlib.machinery.SourceFileLoader("faults", str(ROOT / "scripts/faults"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-faults = load()
+faults = load("faults")
 QUICK = (
     "TLS must have verified it",
     "it must be in the list",

@@ -19,7 +19,8 @@ from redlatch.pki.keys import Key, load_private_key, private_key_pem
 MAX_PEM_FILE: Final = 1024 * 1024
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
-_UNREADABLE: Final = (
+#: What cryptography raises for content that is no certificate, or a broken one.
+UNREADABLE: Final = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -50,7 +51,7 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
         raise InvalidInput(f"a certificate file of {len(pem)} bytes is too large", hint="at most 1 MB")
     try:
         return x509.load_pem_x509_certificates(pem)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InvalidInput(
             "this is not a certificate in PEM form", hint="it begins with -----BEGIN CERTIFICATE-----"
         ) from error
@@ -86,7 +87,7 @@ def server_pair(
             )
         _check_server(leaf, now or datetime.now(UTC))
         return ServerPair(key, leaf, _chain(leaf, certificates[1:]))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InvalidInput("the certificate cannot be read: it is malformed") from error
 
 

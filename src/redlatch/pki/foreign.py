@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from redlatch.errors import InvalidInput
 from redlatch.pki.authority import Authority
+from redlatch.pki.certificates import UNREADABLE
 from redlatch.pki.keys import Key, check_public_key
 from redlatch.pki.names import hidden_character
 
@@ -28,14 +29,6 @@ _USAGE: Final = {"device": "clientAuth", "server": "serverAuth"}
 #: A CA that ends sooner is not worth the work of moving every device to it.
 LEAST_LEFT: Final = timedelta(days=30)
 _MOST_ABOVE: Final = 6
-_MALFORMED: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 def authority(
@@ -71,7 +64,7 @@ def authority(
                 hint="renew it first, or use another one",
             )
         return Authority(found, key, chain)
-    except _MALFORMED as error:
+    except UNREADABLE as error:
         raise InvalidInput("the CA's certificate cannot be read: it is malformed") from error
 
 
@@ -116,7 +109,7 @@ def device(
                 hint="give the device a key of this site's: redlatch device add NAME",
             )
         check_chain("device", chain[0], chain[1:], now=now, public=public)
-    except _MALFORMED as error:
+    except UNREADABLE as error:
         raise InvalidInput("the certificate cannot be read: it is malformed") from error
     return chain
 
