@@ -190,7 +190,7 @@ def test_every_page_of_the_console(
         page.get_by_text("It is taken back in").wait_for()
         if number == 0:
             tour.look("trial", "On trial")
-            tour.visit("device-role-weighed", f"/devices/{owner.id}", "Ann's laptop")
+            tour.visit("device-while-on-trial", f"/devices/{owner.id}", "Ann's laptop")
             tour.go("/trial")
         page.get_by_role("button", name=button).click()
         page.get_by_text(("taken back: ", "kept: ")[number]).wait_for()

@@ -127,8 +127,8 @@ def test_the_form_says_whom_it_cuts(at: Consoling) -> None:
         "Would be cut , of the last 7 days: Who From What Times Last the owner 127.0.0.1 the editor 7"
         in text_of(page)
     )
-    assert "I know, and have another way in: the device that you are using now" in text_of(page)
-    assert 'name="insist" value="1" required' in page.body.decode()
+    assert "It locks out who could undo it: the device that you are using now" in text_of(page)
+    assert 'name="insist" value="1" required aria-describedby="lost"' in page.body.decode()
     refused = at.post("/rules/1/remove", {"try": "120"})
     assert refused.status == 409
     assert "would not reach the editor any more" in text_of(refused)
