@@ -143,8 +143,9 @@ def test_a_map_and_a_worker_that_are_not_there(bare: Bare) -> None:
         bare.runtime.put(bare.worker, "#77", "a", "b")
     with pytest.raises(Refused):
         bare.runtime.replace(bare.worker, "#77", {"a": "b"})
-    with pytest.raises(Gone):
-        bare.runtime.maps(999_999)
+    for _ in range(200):  # 2.8 leaves one in some ten to some hundred such connections open after its answer
+        with pytest.raises(Gone):
+            bare.runtime.maps(999_999)
 
 
 def test_streams_are_found_and_cut_one_by_one(bare: Bare) -> None:

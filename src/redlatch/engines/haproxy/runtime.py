@@ -20,6 +20,7 @@ from redlatch.errors import EngineError
 
 #: Bytes of a payload in one command; tune.bufsize is 16,384, and from there on the answer is empty.
 CHUNK: Final = 14_000
+_NO_WORKER: Final = b"Can't find the target"
 _BATCH: Final = 100  # commands in one connection
 _SECONDS: Final = 5.0
 _PATH: Final = 100  # bytes in a socket's name: sun_path holds 107
@@ -105,14 +106,15 @@ class Runtime:
                     if not chunk:
                         break
                     found += chunk
+                    if found.startswith(_NO_WORKER) and found.endswith(b"\n"):
+                        break  # 2.8 sometimes says it and does not hang up
         except TimeoutError as error:
             raise EngineError("haproxy does not answer") from error
         except OSError as error:
             raise Gone(f"haproxy cannot be asked: {(error.strerror or str(error)).lower()}") from error
-        text = found.decode("utf-8", "replace")
-        if text.startswith("Can't find the target"):
+        if found.startswith(_NO_WORKER):
             raise Gone(f"haproxy has no worker {worker} any more")
-        return text
+        return found.decode("utf-8", "replace")
 
     def _do(self, worker: int, *commands: str) -> None:
         """Commands that answer with nothing but blank lines when all is well."""
