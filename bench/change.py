@@ -109,7 +109,7 @@ class Home(House):
         """`redlatch device revoke`, a process from its start to its end: milliseconds."""
         self.key(f"lost {number}")
         command = [sys.executable, "-m", "redlatch", "--home", str(self.settings.home)]
-        command += ["device", "revoke", f"lost {number}"]
+        command += ["device", "revoke", f"lost {number}", "--force"]  # it may be the last one in the editor
         begin = time.perf_counter()
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env={**os.environ, **self.environ}
