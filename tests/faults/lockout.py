@@ -26,6 +26,7 @@ FAULTS = [
         ("a revocation is on no trial", "operations/trials.py", "if event.kind not in TRIABLE:", "if False:", _TRIALS, "revocation"),
         ("a trial ends by uptime", "operations/trials.py", "return not before[\"begun\"] <= uptime() < before[\"over\"]", "return not before[\"begun\"] <= uptime()", _TRIALS, "comes_back"),
         ("a restart ends it", "operations/trials.py", "return not before[\"begun\"] <= uptime() < before[\"over\"]", "return not uptime() < before[\"over\"]", _TRIALS, "clock"),
+        ("a watcher sees the change that started it", "operations/trial_watch.py", "    _stand_in_line(site)\n", "", _TRIALS, "watcher_waits"),
         ("the next command takes it back", "bootstrap.py", "trials.settle(site)", "pass", _TRIALS, "comes_back"),
         ("the service takes it back", "service/serve.py", "                await self._settle()\n", "", "cli/test_trial.py", "killed"),
         ("kept over a new connection", "operations/trials.py", "connected <= _before(row)[\"begun\"]", "False", _CONSOLE, "new_connection"),

@@ -9,17 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from redlatch.errors import RedlatchError
+from redlatch.errors import Busy, RedlatchError, StoreError
 from redlatch.operations import trials
 from redlatch.operations.site import Site
 
 if TYPE_CHECKING:
     from redlatch.settings import Settings
-
-#: Seconds that a watcher waits for the change to be recorded: it is started before, so that no kill is in between.
-_GRACE: Final = 30.0
 
 
 def watch(settings: Settings, length: timedelta) -> None:
@@ -69,17 +66,26 @@ def watch(settings: Settings, length: timedelta) -> None:
 
 def wait(site: Site, *, pause: Callable[[float], None] = time.sleep) -> trials.Ended | None:
     """Waits until the trial is over, and takes it back; None when somebody kept it or took it back before."""
-    begun = time.monotonic()
-    seen = False
+    _stand_in_line(site)
+    while (trial := trials.show(site)) is not None:
+        if trial.seconds <= 0:
+            try:
+                return trials.settle(site)
+            except RedlatchError:  # another command is at work: once more
+                pass
+        pause(min(1.0, trial.seconds + 0.02))
+    return None
+
+
+def _stand_in_line(site: Site) -> None:
+    """Waits for the change that is being made: a watcher is started inside its transaction, so that no kill is in
+    between, and what it sees before the end of that is no trial yet.
+    """
     while True:
-        trial = trials.show(site)
-        if trial is None and (seen or time.monotonic() - begun > _GRACE):
-            return None
-        if trial is not None:
-            seen = True
-            if trial.seconds <= 0:
-                try:
-                    return trials.settle(site)
-                except RedlatchError:  # another command is at work: once more
-                    pass
-        pause(1.0 if trial is None else min(1.0, trial.seconds + 0.02))
+        try:
+            with site.store.write(site.actor, site.clock()):
+                return
+        except Busy:
+            pass
+        except StoreError:  # a full disk: that change is committed no more, or was before
+            return

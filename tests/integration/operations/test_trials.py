@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.home import copied, small_site
+from tests.support.wait import until
 
 from redlatch import bootstrap
 from redlatch.errors import Conflict, InvalidInput, LockOut, NotFound, NotPermitted, StoreError
 from redlatch.operations import devices, emergency, exchange, networks, origins, roles, rules, trial_watch, trials
 from redlatch.operations.publishing import build
 from redlatch.operations.site import Maker, Site
+from redlatch.settings import Settings
+from redlatch.store import Store, Transaction
 
 TWO_MINUTES = timedelta(minutes=2)
 
@@ -336,14 +340,49 @@ def test_what_cannot_be_read_is_said(site: Site, text: str) -> None:
 
 
 def test_waiting_for_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taken back at its end; kept meanwhile, the waiting ends; before anything is recorded it waits a while."""
+    """Taken back at its end; kept meanwhile or before, the waiting ends."""
     before = state(site)
-    pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: None, lambda: later(monkeypatch, 200)])
+    rules.remove(on_trial(site), 2)
+    pauses = iter([lambda: None, lambda: later(monkeypatch, 200)])
     ended = trial_watch.wait(site, pause=lambda _: next(pauses)())
     assert ended is not None
     assert state(site) == before
     monkeypatch.undo()
-    pauses = iter([lambda: rules.remove(on_trial(site), 2), lambda: trials.keep(site)])
+    rules.remove(on_trial(site), 2)
+    pauses = iter([lambda: trials.keep(site)])
     assert trial_watch.wait(site, pause=lambda _: next(pauses)()) is None
-    monkeypatch.setattr(trial_watch, "_GRACE", 0.0)
-    assert trial_watch.wait(site, pause=lambda _: None) is None
+    assert trial_watch.wait(site) is None
+
+
+class Counted(Store):
+    """A store that counts how often somebody wanted to write."""
+
+    tries = 0
+
+    def write(self, actor: str, now: datetime) -> AbstractContextManager[Transaction]:
+        self.tries += 1
+        return super().write(actor, now)
+
+
+def test_a_watcher_waits_for_the_change_that_started_it(site: Site) -> None:
+    """It is started before the commit, and sees the trial nevertheless, however often it is turned away."""
+    saw, kept = threading.Event(), threading.Event()
+    ended: list[Any] = []
+
+    def pause(_seconds: float) -> None:
+        saw.set()
+        kept.wait(10)
+
+    def start(_settings: Settings, _length: timedelta) -> None:
+        watcher.start()
+        until(lambda: other.tries > 1, what="that the watcher is turned away")
+
+    with closing(Counted.open(site.settings.database, patience=0.01)) as other:
+        watching = replace(site, store=other)
+        watcher = threading.Thread(target=lambda: ended.append(trial_watch.wait(watching, pause=pause)))
+        rules.remove(replace(site, trial=trials.Asked(TWO_MINUTES, "something", "test", start)), 2)
+        assert saw.wait(10)
+        trials.keep(site)
+        kept.set()
+        watcher.join(10)
+    assert ended == [None]
