@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 SECONDS = 10
+_ANY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class HasCertificate(Protocol):
@@ -62,7 +63,16 @@ def refusals() -> Iterator[None]:
     except TimeoutError:
         raise
     except (ssl.SSLError, ConnectionError, EOFError, BrokenPipeError) as error:
+        forget_errors()
         raise Refused(repr(error)) from error
+
+
+def forget_errors() -> None:
+    """Empties OpenSSL's list of this thread's errors. As of Python 3.13 ssl leaves that of a broken connection in
+    it, and the next read of another one, which is whole, raises it (python/cpython#148594).
+    """
+    with contextlib.suppress(ssl.SSLError):
+        _ANY.set_ciphers("none at all")  # the one call that does nothing else
 
 
 class Connection:
@@ -132,15 +142,18 @@ class Connection:
         except TimeoutError:
             return False
         except OSError:
+            forget_errors()
             return True
         return False
 
     def rest(self) -> bytes:
         """Everything up to the end of the connection."""
         data = self.buffer
-        with contextlib.suppress(OSError):
+        try:
             while chunk := self.socket.recv(65536):
                 data += chunk
+        except OSError:
+            forget_errors()
         self.buffer = b""
         return data
 
