@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +20,10 @@ from tests.support.wait import until
 Version = Literal["4.1", "5.0"]
 VERSIONS: Final[tuple[Version, ...]] = ("4.1", "5.0")
 _NODE: Final = {"4.1": "node22", "5.0": "node24"}
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+# Below what the kernel hands to clients (ip(7): from 32768), a part of it for each worker.
+_PORTS: Final = range(10_000 + 2_800 * _WORKER, 10_000 + 2_800 * (_WORKER + 1), 2)
+_TURNS: Final = itertools.count(random.randrange(len(_PORTS)))
 
 
 def cache() -> Path:
@@ -35,9 +41,15 @@ def red_js(version: Version) -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, nor will have before it is used: none that the kernel gives to a client meanwhile,
+    nor one of the worker that runs other tests beside these. The next one up is nobody else's either.
+    """
+    for turn in _TURNS:
+        port = _PORTS[turn % len(_PORTS)]
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("never")
 
 
 def write_settings(
