@@ -15,11 +15,13 @@ from typing import Any, Final, Literal
 
 from tests.integration.operations.conftest import fill
 from tests.integration.operations.gateways import Both
+from tests.support import foreign_cas as other
 from tests.support.enrolling import make_csr
 
 from redlatch import bootstrap
 from redlatch.files import write_new
 from redlatch.operations import (
+    adopting,
     backup,
     devices,
     emergency,
@@ -28,6 +30,7 @@ from redlatch.operations import (
     importing,
     links,
     locking,
+    lookups,
     networks,
     notices,
     origins,
@@ -38,12 +41,15 @@ from redlatch.operations import (
     server,
     service,
     setup,
+    throwaways,
     trials,
 )
+from redlatch.pki.certificates import fingerprint, load_certificates
 
 PEER: Final = "192.168.1.20"
 LONG: Final = 20_000
 MANY: Final = 300  # devices: enough for a snapshot of several parts
+PASSPHRASE: Final = b"correct horse"
 
 
 def nobody(_: Any) -> dict[str, Any]:
@@ -53,7 +59,9 @@ def nobody(_: Any) -> dict[str, Any]:
 
 class Place(Both):
     """A home that can be put back as it was: nothing yet ("fresh"), a locked Node-RED ("locked"), that with many
-    devices ("many"), or that with a gateway, devices, rules, networks, links and all ("lived").
+    devices ("many") or with its keys under a passphrase ("sealed"), or that with a gateway, devices, rules,
+    networks, links and all ("lived"), and then with a new device CA beside the old one ("overlap"), or with all
+    that can be half-way ("half-way").
     """
 
     def __init__(self, root: Path, base: str) -> None:
@@ -62,11 +70,17 @@ class Place(Both):
         self.token, self.number, self.other = "", 0, 0
         if base != "fresh":
             self.lock()
-        if base == "lived":
+        if base in ("lived", "overlap", "half-way"):
             self.up()
             self._live()
-        elif base == "many":
+        if base == "many":
             fill(self.open(), MANY)
+        elif base == "sealed":
+            locking.lock(self.open(), PASSPHRASE)
+        elif base == "overlap":
+            rotation.begin(self.open(), "device")
+        elif base == "half-way":
+            self._stop_half_way()
         self.close()
         shutil.copytree(root, self.before, symlinks=True)
 
@@ -97,6 +111,25 @@ class Place(Both):
         )
         (self.root / "rules.toml").write_text(text)
 
+    def _stop_half_way(self) -> None:
+        """A new server root handed out, a request signed elsewhere, an adopted card, names to look up, a trial."""
+        site = self.open()
+        company = other.make(self.root, "company", other.CA)
+        for name in ("card", "badge"):
+            other.make(self.root, name, other.LEAF, by=company)
+        another = other.make(self.root, "another", other.CA)
+        other.make(self.root, "pass", other.LEAF, by=another)
+        adopting.adopt(site, "card", self.files("another", "pass"), no_password)
+        rotation.begin(site, "server")
+        (self.root / "wanted.csr").write_bytes(importing.request(site, "device"))
+        other.signed(self.root, self.root / "wanted.csr", self.root / "wanted.crt", other.BELOW, by=company)
+        networks.add(site, "cafe", ["cafe.example.org"], resolver=lambda _: {"cafe.example.org": ("192.0.2.7",)})
+        rules.remove(replace(site, trial=trials.Asked(timedelta(hours=1), "a rule", "nobody's")), 5)
+
+    def files(self, above: str, *names: str) -> list[Path]:
+        """Certificates of other CAs, that of the CA `above` last."""
+        return [self.root / f"{name}.crt" for name in (*names, above)]
+
     def close(self) -> None:
         if self.site is not None:
             self.site.store.close()
@@ -109,7 +142,7 @@ class Place(Both):
         subprocess.run(["cp", "-a", source or self.before, self.root], check=True)
 
 
-Base = Literal["fresh", "locked", "lived", "many"]
+Base = Literal["fresh", "locked", "sealed", "many", "lived", "overlap", "half-way"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +185,37 @@ def _restore(at: Place) -> None:
     proved = backup.read((at.root / "backup").read_bytes(), at.root / "backup")
     plan = restore.plan(at.settings, proved, now=bootstrap.now(), replace_present=True)
     restore.restore(plan, actor="test", clock=bootstrap.now)
+
+
+def no_password(_: Path) -> bytes:
+    raise AssertionError("it needs none")
+
+
+def _adopt(at: Place) -> None:
+    adopting.adopt(at.open(), "new", at.files("company", "badge"), no_password)
+
+
+def _import(at: Place, *files: Path) -> None:
+    site = at.open()
+    importing.carry_out(site, importing.plan(site, "device", files, no_password))
+
+
+def _end(at: Place) -> None:
+    (certificate,) = load_certificates((at.root / "another.crt").read_bytes())
+    adopting.end(at.open(), fingerprint(certificate), force=True)
+
+
+def _look_up(at: Place) -> None:
+    lookups.resolve(at.open(), lambda _: {"cafe.example.org": ("192.0.2.8",)})
+
+
+def _unlock(at: Place) -> None:
+    locking.unlock(replace(at.open(), passphrase=lambda: PASSPHRASE))
+
+
+def _knock(at: Place) -> None:
+    with throwaways.throwaways(at.open()) as made:
+        made.revoke_gone()
 
 
 def _on_trial(at: Place) -> None:
@@ -202,8 +266,24 @@ OPERATIONS: Final = (
     Operation("ca rotate device", lambda at: rotation.begin(at.open(), "device")),
     Operation("ca rotate device at once", lambda at: rotation.now(replace(at.open(), insist=True))),
     Operation("ca rotate server", lambda at: rotation.begin(at.open(), "server")),
-    Operation("ca lock", lambda at: locking.lock(at.open(), b"correct horse")),
+    Operation("ca rotate server --switch", lambda at: rotation.switch(at.open()), "half-way"),
+    Operation("ca rotate server --cancel", lambda at: rotation.cancel(at.open(), "server"), "half-way"),
+    Operation("ca rotate device --cancel", lambda at: rotation.cancel(at.open(), "device"), "overlap"),
+    Operation("ca rotate device --end", lambda at: rotation.end(at.open(), "device", force=True), "overlap"),
+    Operation("ca end", _end, "half-way"),
+    Operation("ca lock", lambda at: locking.lock(at.open(), PASSPHRASE)),
+    Operation("ca unlock", _unlock, "sealed"),
+    Operation("ca import", lambda at: _import(at, *at.files("company"), at.root / "company.key"), "half-way"),
+    Operation(
+        "ca import of what was requested", lambda at: _import(at, *at.files("company", "wanted")), "half-way"
+    ),
     Operation("ca request", lambda at: importing.request(at.open(), "device")),
+    Operation("ca request forgotten", lambda at: importing.forget_request(at.open(), "device"), "half-way"),
+    Operation("device adopt", _adopt, "half-way"),
+    Operation("devices of a check", _knock),
+    Operation("names looked up", _look_up, "half-way"),
+    Operation("trial keep", lambda at: trials.keep(at.open()), "half-way"),
+    Operation("trial undo", lambda at: trials.undo(at.open()), "half-way"),
     Operation("backup", _back_up),
     Operation("restore", _restore, unread='"replaced\\":null'),
     Operation("notify", lambda at: notices.configure(at.open(), command=None, webhook="https://notes.example/x")),
