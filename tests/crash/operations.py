@@ -41,7 +41,6 @@ from redlatch.operations import (
     server,
     service,
     setup,
-    throwaways,
     trials,
 )
 from redlatch.pki.certificates import fingerprint, load_certificates
@@ -213,11 +212,6 @@ def _unlock(at: Place) -> None:
     locking.unlock(replace(at.open(), passphrase=lambda: PASSPHRASE))
 
 
-def _knock(at: Place) -> None:
-    with throwaways.throwaways(at.open()) as made:
-        made.revoke_gone()
-
-
 def _on_trial(at: Place) -> None:
     asked = trials.Asked(timedelta(minutes=2), "a rule", "nobody's")
     rules.add(replace(at.open(), trial=asked), rules.Wanted(area="static", roles=("user",)))
@@ -280,7 +274,6 @@ OPERATIONS: Final = (
     Operation("ca request", lambda at: importing.request(at.open(), "device")),
     Operation("ca request forgotten", lambda at: importing.forget_request(at.open(), "device"), "half-way"),
     Operation("device adopt", _adopt, "half-way"),
-    Operation("devices of a check", _knock),
     Operation("names looked up", _look_up, "half-way"),
     Operation("trial keep", lambda at: trials.keep(at.open()), "half-way"),
     Operation("trial undo", lambda at: trials.undo(at.open()), "half-way"),

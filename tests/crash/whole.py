@@ -27,8 +27,7 @@ from redlatch.store.writing import Transaction
 # What differs from one run of an operation to the next: keys, identities, times
 _VOLATILE = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{28,64}\b"
-    r"|redlatch[ -]check[ -]\d+-[0-9a-f]{8}(?:-[a-z]+)?|\d{4}-\d\d-\d\dT[0-9:.+Z]+"
-    r"|\b[0-9a-f]{12}\b|\b\d{10}\b|\d+\.\d{4,}"
+    r"|\d{4}-\d\d-\d\dT[0-9:.+Z]+|\b[0-9a-f]{12}\b|\b\d{10}\b|\d+\.\d{4,}"
 )
 
 
