@@ -166,7 +166,8 @@ def test_garbage_when_the_next_run_takes_over(gateway: RunningGateway) -> None:
     gateway.site.put("snapshot.json", b"garbage\n")
     gateway.start(wait=False)
     gateway.wait(version)
-    assert "stays in force" in until(gateway.problem, what="a problem")
+    # said after what is wrong with the file
+    until(lambda: "stays in force" in (gateway.problem() or ""), what="that what was told before is kept")
     assert is_let_in(gateway, laptop)
     gateway.site.put("snapshot.json", good)
     gateway.site.revoke(phone)
