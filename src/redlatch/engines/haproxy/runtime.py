@@ -77,6 +77,10 @@ class Refused(EngineError):
     """HAProxy answered, and did not do it."""
 
 
+def _runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 class Runtime:
     """What can be asked of a running HAProxy. Every method: EngineError when it cannot be asked, or refuses."""
 
@@ -88,7 +92,13 @@ class Runtime:
     # --- asking
 
     def ask(self, *commands: str, worker: int | None = None, seconds: float | None = None) -> str:
-        """The answer to commands in one connection, to the master or to the worker of that pid."""
+        """The answer to commands in one connection, to the master or to the worker of that pid.
+
+        A worker that has ended is not asked: of some hundred such questions 2.8 leaves one without an answer, and
+        the connection open, of which its master has few.
+        """
+        if worker is not None and not _runs(worker):
+            raise Gone(f"haproxy has no worker {worker} any more")
         prefix = "" if worker is None else f"@!{worker} "
         data = "".join(f"{prefix}{one}\n" for one in commands).encode("ascii")
         deadline = time.monotonic() + (self._seconds if seconds is None else seconds)
@@ -109,6 +119,8 @@ class Runtime:
                     if found.startswith(_NO_WORKER) and found.endswith(b"\n"):
                         break  # 2.8 sometimes says it and does not hang up
         except TimeoutError as error:
+            if worker is not None and not _runs(worker):  # it has ended just now
+                raise Gone(f"haproxy has no worker {worker} any more") from error
             raise EngineError("haproxy does not answer") from error
         except OSError as error:
             raise Gone(f"haproxy cannot be asked: {(error.strerror or str(error)).lower()}") from error
